@@ -1,0 +1,224 @@
+-- Wake: three doorbells, one truth. Only this file knows pg_net, pg_cron, Realtime and Vault; each is
+-- used when present and missed without harm when not.
+--
+--   1. pg_net posts an empty body to the tick function: at most one per transaction and per second.
+--      A suppressed ring is covered by the worker that the earlier one woke: it lingers and looks again.
+--   2. Realtime tells workers (topic nightshift:wake) and clients (project and task topics): ids only.
+--   3. pg_cron calls sweep() every 10 s. It alone is enough.
+
+do $$
+declare
+  v_name text;
+begin
+  foreach v_name in array array['pg_net', 'pg_cron'] loop
+    if exists (select from pg_available_extensions where name = v_name) then
+      execute format('create extension if not exists %I', v_name);
+    end if;
+  end loop;
+end
+$$;
+
+create table nightshift_private.doorbells (
+  name text primary key check (name in ('net', 'realtime')),
+  least_interval interval not null,
+  rung_at timestamptz not null default '-infinity',
+  rings bigint not null default 0
+) with (fillfactor = 50);
+comment on table nightshift_private.doorbells is 'When each doorbell was last rung; the row is the rate limit.';
+insert into nightshift_private.doorbells (name, least_interval) values ('net', '1 second'), ('realtime', '100 milliseconds');
+
+-- A secret by name, or null: from Vault where there is one.
+create function nightshift_private.secret(p_name text) returns text
+language plpgsql stable set search_path = '' as $$
+begin
+  return (select decrypted_secret from vault.decrypted_secrets where name = p_name);
+exception when undefined_table or invalid_schema_name then
+  return null;
+end
+$$;
+
+-- True if this doorbell may ring now. Never waits: who finds the row taken leaves the ringing to the other.
+create function nightshift_private.may_ring(p_name text) returns boolean
+language plpgsql set search_path = '' as $$
+declare
+  v_name text;
+begin
+  select name into v_name from nightshift_private.doorbells
+    where name = p_name and rung_at <= pg_catalog.clock_timestamp() - least_interval
+    for update skip locked;
+  if v_name is null then return false; end if;
+  update nightshift_private.doorbells set rung_at = pg_catalog.clock_timestamp(), rings = rings + 1 where name = p_name;
+  return true;
+end
+$$;
+
+-- Tells workers to look. Carries nothing, promises nothing, never fails the caller.
+create function nightshift_private.nudge() returns void
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_url text;
+begin
+  if pg_catalog.current_setting('nightshift.nudged', true) = pg_catalog.pg_current_xact_id()::text then return; end if;
+  perform pg_catalog.set_config('nightshift.nudged', pg_catalog.pg_current_xact_id()::text, true);
+  begin
+    if nightshift_private.may_ring('realtime') then
+      perform realtime.send('{}'::jsonb, 'wake', 'nightshift:wake', true);
+    end if;
+    if nightshift_private.may_ring('net') then
+      v_url := nightshift_private.secret('nightshift_functions_url');
+      if v_url is not null then
+        perform net.http_post(url := v_url || '/tick', body := '{}'::jsonb, timeout_milliseconds := 1000,
+          headers := pg_catalog.jsonb_build_object('Content-Type', 'application/json',
+            'x-nightshift-nudge', nightshift_private.secret('nightshift_nudge_secret')));
+      end if;
+    end if;
+  exception when others then
+    raise warning 'Nudge failed: %', sqlerrm;
+  end;
+end
+$$;
+
+-- Who may listen: workers hear everything (service_role bypasses row security), members hear their projects and tasks.
+create function nightshift_private.may_hear(p_topic text) returns boolean
+language plpgsql stable security definer set search_path = '' as $$
+declare
+  v_project uuid;
+begin
+  if p_topic ~ '^nightshift:project:[0-9a-f-]{36}$' then
+    v_project := pg_catalog.split_part(p_topic, ':', 3)::uuid;
+  elsif p_topic ~ '^nightshift:task:[0-9]{1,18}$' then
+    select project_id into v_project from nightshift.tasks where id = pg_catalog.split_part(p_topic, ':', 3)::bigint;
+  end if;
+  return v_project in (select nightshift_private.my_projects());
+end
+$$;
+grant execute on function nightshift_private.may_hear(text) to authenticated;
+
+-- Tells clients what changed: one message per project and statement, and one per changed task.
+create function nightshift_private.announce_tasks() returns trigger
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_project record;
+  v_task record;
+begin
+  begin
+    for v_project in
+      select project_id, pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', id, 'status', status, 'version', version) order by id) as tasks
+      from (select *, pg_catalog.row_number() over (partition by project_id order by id) as place from changed) c
+      where place <= 100 group by project_id
+    loop
+      perform realtime.send(pg_catalog.jsonb_build_object('tasks', v_project.tasks), 'tasks', 'nightshift:project:' || v_project.project_id, true);
+    end loop;
+    if tg_op = 'UPDATE' then
+      for v_task in select id, status, version from changed limit 100 loop
+        perform realtime.send(pg_catalog.jsonb_build_object('id', v_task.id, 'status', v_task.status, 'version', v_task.version),
+          'task', 'nightshift:task:' || v_task.id, true);
+      end loop;
+    end if;
+  exception when others then
+    raise warning 'Announcement failed: %', sqlerrm;
+  end;
+  if exists (select from changed where status = 'pending') then perform nightshift_private.nudge(); end if;
+  return null;
+end
+$$;
+create trigger announce_insert after insert on nightshift.tasks referencing new table as changed
+  for each statement execute function nightshift_private.announce_tasks();
+create trigger announce_update after update on nightshift.tasks referencing new table as changed
+  for each statement execute function nightshift_private.announce_tasks();
+
+do $$
+begin
+  create policy nightshift_members_listen on realtime.messages for select to authenticated
+    using (extension = 'broadcast' and (select nightshift_private.may_hear((select realtime.topic()))));
+exception when undefined_table or invalid_schema_name then
+  raise notice 'No Realtime here: clients poll';
+end
+$$;
+
+-- ── the sweep ────────────────────────────────────────────────────────────────────────────────────
+
+-- Tasks whose time has come.
+create function nightshift_private.release_due() returns int
+language sql set search_path = '' as $$
+  with due as (
+    select id from nightshift.tasks where status = 'scheduled' and run_at <= nightshift_private.now()
+    order by run_at limit 1000 for no key update skip locked
+  ), released as (
+    update nightshift.tasks t set status = 'pending' from due where t.id = due.id returning 1
+  ) select pg_catalog.count(*)::int from released
+$$;
+
+-- Tasks whose worker went silent go back to the queue without burning an attempt; one that takes down
+-- every worker it meets is given up after 5 rescues, so that it cannot circle for ever.
+create function nightshift_private.rescue_expired() returns int
+language plpgsql set search_path = '' as $$
+declare
+  v_task record;
+  v_count int := 0;
+begin
+  for v_task in select id, rescues from nightshift.tasks
+      where status = 'running' and lease_until <= nightshift_private.now() order by id limit 500 for no key update skip locked loop
+    if v_task.rescues < 5 then
+      update nightshift.tasks set status = 'pending', rescues = rescues + 1 where id = v_task.id;
+      v_count := v_count + 1;
+    end if;
+  end loop;
+  return v_count;
+end
+$$;
+
+-- Ends tasks past their deadline and tasks that exhausted their rescues, each under its family lock.
+create function nightshift_private.end_overdue() returns int
+language plpgsql set search_path = '' as $$
+declare
+  v_task record;
+  v_count int := 0;
+begin
+  for v_task in
+    select id, deadline_at <= nightshift_private.now() as late from nightshift.tasks
+    where (deadline_at <= nightshift_private.now() and status not in ('completed', 'failed', 'cancelled'))
+       or (status = 'running' and lease_until <= nightshift_private.now() and rescues >= 5)
+    order by id limit 100
+  loop
+    perform nightshift_private.lock_family(v_task.id);
+    perform nightshift_private.finish(v_task.id, 'failed', null, case when v_task.late then 'expired' else 'internal' end,
+      pg_catalog.jsonb_build_object('message', case when v_task.late then 'Deadline passed' else 'Lost its worker 6 times' end));
+    v_count := v_count + 1;
+  end loop;
+  return v_count;
+end
+$$;
+
+-- All background duties once. One at a time: a second call returns at once.
+create function nightshift_private.sweep() returns jsonb
+language plpgsql security definer set search_path = '' set statement_timeout = '30s' as $$
+declare
+  v_done jsonb;
+begin
+  if not pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtext('nightshift.sweep')) then
+    return '{"busy": true}';
+  end if;
+  v_done := pg_catalog.jsonb_build_object('released', nightshift_private.release_due(), 'rescued', nightshift_private.rescue_expired(),
+    'ended', nightshift_private.end_overdue(), 'expired_cards', nightshift_private.expire_cards(), 'sealed', nightshift_private.seal_audit());
+  if exists (select from nightshift.tasks where status = 'pending') then perform nightshift_private.nudge(); end if;
+  return v_done;
+end
+$$;
+
+-- For hosts without pg_cron: the same sweep, called by a worker.
+create function nightshift.sweep() returns jsonb
+language sql security definer set search_path = '' as $$ select nightshift_private.sweep() $$;
+grant execute on function nightshift.sweep() to service_role;
+
+do $$
+begin
+  perform cron.schedule('nightshift:sweep', '10 seconds', 'select nightshift_private.sweep()');
+  perform cron.schedule('nightshift:purge-cron-log', '17 3 * * *',
+    'delete from cron.job_run_details where end_time < now() - interval ''7 days''');
+exception when undefined_function or invalid_schema_name then
+  raise notice 'No pg_cron here: workers sweep';
+end
+$$;
+
+revoke execute on all functions in schema nightshift, nightshift_private from public;
