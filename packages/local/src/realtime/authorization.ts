@@ -18,6 +18,8 @@ export interface Authorizer {
 
 const insufficientPrivilege = '42501'
 const noPartition = '23514'
+/** Connection lost, out of connections, shutting down or starting. */
+const unavailable = /^(08|53|57P)/
 
 /**
  * Probes as the hosted server does: a row is inserted, the caller's role and claims are put on, the
@@ -82,7 +84,7 @@ async function rolledBack<T>(
 }
 
 function refusal(cause: unknown, log: (line: string) => void): false {
-  if (!(cause instanceof postgres.PostgresError)) {
+  if (!(cause instanceof postgres.PostgresError) || unavailable.test(cause.code)) {
     const message = 'Realtime was unable to connect to the project database'
     throw new RealtimeError('UnableToConnectToProject', message, { cause })
   }

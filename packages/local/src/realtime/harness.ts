@@ -15,6 +15,8 @@ const jwtSecret = new TextEncoder().encode('a-secret-of-at-least-thirty-two-char
 /** A Realtime server on a database of its own, with members of topics as the policies' subject. */
 export interface Harness {
   url: string
+  /** Login `supabase_admin`, the superuser. */
+  adminUrl: string
   faults: Faults
   /** Login `postgres`, as a project's migrations have it. */
   sql: postgres.Sql
@@ -53,6 +55,7 @@ export async function startHarness(): Promise<Harness> {
   let running = await listen(port, database.adminUrl, faults)
   return {
     url,
+    adminUrl: database.adminUrl,
     faults,
     sql,
     allow: async (user, topic, { read = false, write = false }) => {
@@ -113,7 +116,8 @@ async function createPolicies(sql: postgres.Sql): Promise<void> {
     ));
     create policy members_write on realtime.messages for insert to authenticated with check (exists (
       select from members m
-      where m.topic = (select realtime.topic()) and m.user_id = (select auth.uid()) and m.may_write
+      where m.topic = (select realtime.topic()) and m.may_write
+        and m.user_id::text = (select current_setting('request.jwt.claims')::jsonb ->> 'sub')
     ));`)
 }
 
