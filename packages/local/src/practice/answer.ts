@@ -1,0 +1,74 @@
+import { isObject, stringOf } from './json.ts'
+import { type Material, readMaterial } from './material.ts'
+import type { OfferedTool, Question } from './question.ts'
+import { fillSchema } from './schema.ts'
+import { meaningfulWords } from './words.ts'
+
+/** A tool is called unforced only from this score on: one word of its name, or two of its descriptions. */
+const CLEAR_OVERLAP = 2
+/** In a question of so few words, one shared word is clear enough. */
+const SHORT_QUESTION = 4
+
+/** What the practice model would say: a text, or a tool call with filled arguments. */
+export interface Thought {
+  text: string
+  calls: readonly { name: string; arguments: string }[]
+}
+
+/** The unscripted answer: a tool where one fits, else the output schema filled, else a sentence. */
+export function think(question: Question): Thought {
+  const results = trailingResults(question)
+  const asked =
+    question.turns.findLast((turn) => turn.role === 'user' && turn.text.trim() !== '')?.text ?? ''
+  const material = readMaterial(asked, results)
+  const tool = results.length === 0 ? chooseTool(question, material) : undefined
+  if (tool !== undefined) {
+    const filled = JSON.stringify(fillSchema(tool.schema, material))
+    return { text: '', calls: [{ name: tool.name, arguments: filled }] }
+  }
+  if (question.outputSchema !== null) {
+    return { text: JSON.stringify(fillSchema(question.outputSchema, material)), calls: [] }
+  }
+  return { text: sentence(asked, results), calls: [] }
+}
+
+/** The tool results the conversation ends with. */
+function trailingResults({ turns }: Question): string[] {
+  const lastOther = turns.findLastIndex((turn) => turn.role !== 'tool')
+  return turns.slice(lastOther + 1).map((turn) => turn.text)
+}
+
+function chooseTool({ tools, toolChoice }: Question, material: Material): OfferedTool | undefined {
+  if (toolChoice.kind === 'none') return undefined
+  if (toolChoice.kind === 'named') return tools.find((tool) => tool.name === toolChoice.name)
+  let best: { tool: OfferedTool; score: number } | undefined
+  for (const tool of tools) {
+    const score = scoreOf(tool, material)
+    if (best === undefined || score > best.score) best = { tool, score }
+  }
+  const needed = material.words.size <= SHORT_QUESTION ? 1 : CLEAR_OVERLAP
+  return toolChoice.kind === 'any' || (best?.score ?? 0) >= needed ? best?.tool : undefined
+}
+
+/** Words shared with the letter; those of the tool's name count twice. */
+function scoreOf(tool: OfferedTool, material: Material): number {
+  const name = meaningfulWords(tool.name)
+  const properties = isObject(tool.schema.properties) ? Object.values(tool.schema.properties) : []
+  const descriptions = properties.map((property) =>
+    isObject(property) ? stringOf(property.description) : '',
+  )
+  const all = meaningfulWords([tool.name, tool.description, ...descriptions].join(' '))
+  let score = 0
+  for (const word of all) if (material.words.has(word)) score += name.has(word) ? 2 : 1
+  return score
+}
+
+function sentence(asked: string, results: readonly string[]): string {
+  const last = results.at(-1)
+  if (last !== undefined) return `This is a practice answer; the tool returned “${excerpt(last)}”.`
+  return `This is a practice answer, no model was asked: “${excerpt(asked)}”.`
+}
+
+function excerpt(text: string): string {
+  return [...text.replace(/\s+/g, ' ').trim()].slice(0, 80).join('')
+}
