@@ -1,6 +1,6 @@
 import { isObject, stringOf } from './json.ts'
-import { type Material, readMaterial } from './material.ts'
-import type { OfferedTool, Question } from './question.ts'
+import { type Material, readMaterial, taggedBlocks } from './material.ts'
+import type { OfferedTool, Question, Turn } from './question.ts'
 import { fillSchema } from './schema.ts'
 import { meaningfulWords } from './words.ts'
 
@@ -17,9 +17,7 @@ export interface Thought {
 
 /** The unscripted answer: a tool where one fits, else the output schema filled, else a sentence. */
 export function think(question: Question): Thought {
-  const results = trailingResults(question)
-  const asked =
-    question.turns.findLast((turn) => turn.role === 'user' && turn.text.trim() !== '')?.text ?? ''
+  const { asked, results } = readConversation(question)
   const material = readMaterial(asked, results)
   const tool = results.length === 0 ? chooseTool(question, material) : undefined
   if (tool !== undefined) {
@@ -32,10 +30,16 @@ export function think(question: Question): Thought {
   return { text: sentence(asked, results), calls: [] }
 }
 
-/** The tool results the conversation ends with. */
-function trailingResults({ turns }: Question): string[] {
-  const lastOther = turns.findLastIndex((turn) => turn.role !== 'tool')
-  return turns.slice(lastOther + 1).map((turn) => turn.text)
+/**
+ * What is to be answered, and the tool results since. Material in a tagged block is what the whole conversation is
+ * about; without such a block the last user message counts.
+ */
+function readConversation({ turns }: Question): { asked: string; results: string[] } {
+  const isAsked = (turn: Turn) => turn.role === 'user' && turn.text.trim() !== ''
+  const tagged = turns.findLastIndex((turn) => isAsked(turn) && taggedBlocks(turn.text).length > 0)
+  const index = tagged < 0 ? turns.findLastIndex(isAsked) : tagged
+  const since = turns.slice(index + 1).filter((turn) => turn.role === 'tool')
+  return { asked: turns[index]?.text ?? '', results: since.map((turn) => turn.text) }
 }
 
 function chooseTool({ tools, toolChoice }: Question, material: Material): OfferedTool | undefined {

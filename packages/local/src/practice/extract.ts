@@ -18,14 +18,15 @@ export function firstDate(text: string): string | undefined {
   return `${year}-${month.padStart(2, '0')}-${day.padStart(2, '0')}`
 }
 
-/** The first token that looks like an order, ticket or invoice number: letters with digits, else five digits or more. */
+/** The first token that looks like an order, ticket or invoice number: letters with three digits, else five digits. */
 export function firstCode(text: string): string | undefined {
   const tokens = tokensOf(text).filter(
     (token) => !token.includes('@') && !/^\d{4}-\d{2}/.test(token),
   )
   return (
-    tokens.find((token) => /^(?=.*\p{L})(?=.*\d.*\d)[\p{L}\d][\p{L}\d_-]{3,}$/u.test(token)) ??
-    tokens.find((token) => /^\d{5,}$/.test(token))
+    tokens.find((token) =>
+      /^(?=.*\p{L})(?=(?:\D*\d){3})[\p{L}\d][\p{L}\d_-]{3,23}$/u.test(token),
+    ) ?? tokens.find((token) => /^\d{5,23}$/.test(token))
   )
 }
 

@@ -98,6 +98,29 @@ test('a letter inside a tag or a JSON object is read like a plain one', () => {
   expect(fill(Summary, JSON.stringify(asJson))).toEqual(wanted)
 })
 
+test('values that come with the letter under the same name are taken over', () => {
+  const Refund = z.object({
+    order_number: z.string(),
+    amount: z.number().max(500),
+    to: z.email(),
+    text: z.string(),
+  })
+  const mail = {
+    id: 'a1b2@mx.example',
+    from: { name: 'Jana', address: 'jana@example.org' },
+    subject: 'Lampe',
+    text: 'Sie ist defekt, 3 Fotos.',
+  }
+  const asked = `<data-1 name="input">\n${JSON.stringify({ mail, amount: 700 }, null, 1)}\n</data-1>`
+  const results = `<data-1 name="result">\n${JSON.stringify({ order_number: 'NW-1', amount: 49.9 })}\n</data-1>`
+  expect(fill(Refund, `${asked}\n\n${results}`)).toMatchObject({
+    order_number: 'NW-1',
+    amount: 49.9,
+    to: 'jana@example.org',
+  })
+  expect(fill(Refund, results)).toMatchObject({ order_number: 'NW-1', amount: 49.9 })
+})
+
 test('nothing fitting: a catch-all stands last, null where allowed, else the smallest value', () => {
   const nothing = 'xyzzy'
   expect(fill(Triage.omit({ summary: true }), nothing)).toMatchObject({
@@ -255,6 +278,9 @@ const anySchema = fc.letrec<{ schema: z.ZodType }>((tie) => ({
 test('whatever the schema and the text, the answer validates and is the same again', () => {
   const texts = fc.oneof(
     fc.string(),
+    fc
+      .dictionary(fc.constantFrom('name', 'order_id', 'amount', 'reply', 'x'), fc.jsonValue())
+      .map((value) => JSON.stringify(value)),
     fc.constantFrom(GERMAN_MAIL, ENGLISH_MAIL, '', '{"a":{"b":"c"}}', '<m>\n\n</m>'),
   )
   fc.assert(

@@ -1,6 +1,7 @@
-import { amountsIn } from './extract.ts'
 import { isObject, type JsonObject, numberOf, objectsOf, stringOf } from './json.ts'
 import type { Material } from './material.ts'
+import { isAllowedNumber, numberFrom, numberWithout } from './numbers.ts'
+import { compile } from './pattern.ts'
 import { stringFrom, stringWithout } from './strings.ts'
 import { meaningfulWords, overlap, plainWords } from './words.ts'
 
@@ -11,7 +12,8 @@ const MAXIMUM_DEPTH = 32
 /** Longest chain of references that is followed. */
 const MAXIMUM_HOPS = 16
 
-const MONEY = /\b(amount|price|cost|total|sum|refund|budget|betrag|preis|summe|erstattung)/i
+/** Longest string that is taken over from a field as it is. */
+const MAXIMUM_FIELD = 200
 
 /** One place in the answer that is to be filled. */
 interface Place {
@@ -48,15 +50,24 @@ class Filler {
   #find(place: Place): unknown {
     const schema = this.#resolve(place.schema)
     if ('const' in schema) return schema.const
-    if (Array.isArray(schema.enum)) return this.#chooseFromEnum(schema.enum, schema, place.name)
+    const given = this.#material.fields.get(place.name) ?? []
+    const { enum: values } = schema
+    if (Array.isArray(values)) {
+      return (
+        given.find((value) => values.includes(value)) ??
+        this.#chooseFromEnum(values, schema, place.name)
+      )
+    }
     const options = optionsOf(schema)
     if (options.length > 0) return this.#findInOptions(schema, options, place)
     const types = typesOf(schema)
+    const fitting = given.find((value) => isOfType(value, types) && fits(schema, value))
+    if (fitting !== undefined) return fitting
     if (types.includes('object')) return this.#object(schema, place)
     if (types.includes('array')) return this.#array(schema, place)
     if (types.includes('boolean')) return this.#boolean(schema, place.name)
     if (types.includes('number') || types.includes('integer'))
-      return this.#number(schema, place.name, types)
+      return numberFrom(schema, place.name, this.#material)
     if (types.includes('string')) return stringFrom(schema, place.name, this.#material)
     return undefined
   }
@@ -70,7 +81,7 @@ class Filler {
       return null
     const last = options.at(-1)
     if (last !== undefined) return this.fill({ ...place, schema: last })
-    if (types.includes('number') || types.includes('integer')) return smallestNumber(schema, types)
+    if (types.includes('number') || types.includes('integer')) return numberWithout(schema)
     return stringWithout(schema)
   }
 
@@ -93,7 +104,9 @@ class Filler {
     const real = options.map((option) => this.#resolve(option)).filter((option) => !isNull(option))
     const nullable = real.length < options.length
     if (nullable && place.depth >= OPTIONAL_DEPTH) return undefined
+    const given = this.#material.fields.get(place.name) ?? []
     const chosen =
+      real.find((option) => 'const' in option && given.includes(option.const)) ??
       real.find((option) => isLanguageName(option.const) && this.#isLanguageOfText(option.const)) ??
       this.#closest(real, (option) => this.#wording(option, 2))
     if (chosen === undefined) return undefined
@@ -178,21 +191,6 @@ class Filler {
     return overlap(about, this.#material.words) > 0
   }
 
-  /** Money comes first, but a whole number is money only if its wording says so; cents are counted as such. */
-  #number(schema: JsonObject, name: string, types: string[]): number | undefined {
-    const whole = !types.includes('number')
-    const about = `${plainWords(name).join(' ')} ${stringOf(schema.description)}`
-    const cents = /\bcents?\b/i.test(about)
-    const amounts = amountsIn(this.#material.everything)
-    const money = amounts.filter((amount) => amount.money)
-    const plain = amounts.filter((amount) => !amount.money)
-    const isMoney = !whole || cents || MONEY.test(about)
-    const values = [...(isMoney ? money : []), ...plain].map(({ value }) =>
-      cents ? Math.round(value * 100) : value,
-    )
-    return values.find((value) => allows(schema, value) && (!whole || Number.isInteger(value)))
-  }
-
   /** Follows `$ref` and merges `allOf`. */
   #resolve(schema: JsonObject, hops = 0): JsonObject {
     if (typeof schema.$ref === 'string' && hops < MAXIMUM_HOPS) {
@@ -235,6 +233,30 @@ function typesOf(schema: JsonObject): string[] {
   return 'items' in schema || 'prefixItems' in schema ? ['array'] : ['string']
 }
 
+function isOfType(value: unknown, types: readonly string[]): boolean {
+  if (typeof value === 'number')
+    return types.includes('number') || (types.includes('integer') && Number.isInteger(value))
+  return (typeof value === 'string' || typeof value === 'boolean') && types.includes(typeof value)
+}
+
+/** True if a value of the right type also keeps within the limits of the schema. */
+function fits(schema: JsonObject, value: unknown): boolean {
+  if (typeof value === 'number') return isAllowedNumber(schema, value)
+  if (typeof value !== 'string') return true
+  const pattern = typeof schema.pattern === 'string' ? compile(schema.pattern) : undefined
+  const { minLength = 0, maxLength = MAXIMUM_FIELD } = {
+    minLength: numberOf(schema.minLength),
+    maxLength: numberOf(schema.maxLength),
+  }
+  const isFree = schema.format === undefined || pattern !== undefined
+  return (
+    isFree &&
+    pattern?.test(value) !== false &&
+    value.length >= minLength &&
+    value.length <= maxLength
+  )
+}
+
 function isNull(schema: JsonObject): boolean {
   return schema.type === 'null' || ('const' in schema && schema.const === null)
 }
@@ -247,28 +269,4 @@ function isLanguageName(value: unknown): boolean {
 
 function listOf(value: unknown): unknown[] {
   return Array.isArray(value) ? value : []
-}
-
-function allows(schema: JsonObject, value: number): boolean {
-  const step = numberOf(schema.multipleOf)
-  return (
-    value >= (numberOf(schema.minimum) ?? Number.NEGATIVE_INFINITY) &&
-    value <= (numberOf(schema.maximum) ?? Number.POSITIVE_INFINITY) &&
-    value > (numberOf(schema.exclusiveMinimum) ?? Number.NEGATIVE_INFINITY) &&
-    value < (numberOf(schema.exclusiveMaximum) ?? Number.POSITIVE_INFINITY) &&
-    (step === undefined || Math.abs(value / step - Math.round(value / step)) < 1e-9)
-  )
-}
-
-function smallestNumber(schema: JsonObject, types: string[]): number {
-  const step = numberOf(schema.multipleOf) ?? (types.includes('number') ? 0.5 : 1)
-  const above = numberOf(schema.exclusiveMinimum)
-  const candidates = [
-    numberOf(schema.minimum),
-    above === undefined ? undefined : (Math.floor(above / step) + 1) * step,
-    0,
-    numberOf(schema.maximum),
-    Math.ceil((numberOf(schema.minimum) ?? 0) / step) * step,
-  ]
-  return candidates.find((value) => value !== undefined && allows(schema, value)) ?? 0
 }

@@ -21,7 +21,7 @@ const NAMED: readonly [Role, RegExp][] = [
   ['code', /^(code|id|nr|number|nummer|\p{L}+nummer|reference|referenz)$/u],
   ['currency', /^(currency|währung|waehrung)$/],
   ['date', /^(date|datum|day|tag)$/],
-  ['email', /^(email|mail|recipient|empfänger|absender)$/],
+  ['email', /^(email|mail|to|recipient|empfänger|absender)$/],
   ['language', /^(language|sprache|lang|locale)$/],
   ['reply', /^(reply|answer|antwort|message|nachricht|body|draft|entwurf|response|comment)$/],
   ['sender', /^(name|sender|customer|kunde)$/],
@@ -47,7 +47,7 @@ export function stringFrom(
   material: Material,
 ): string | undefined {
   const pattern = typeof schema.pattern === 'string' ? compile(schema.pattern) : undefined
-  const byFormat = fromFormat(stringOf(schema.format), material.everything)
+  const byFormat = fromFormat(stringOf(schema.format), material)
   if (typeof byFormat === 'string' && pattern?.test(byFormat) !== false) return byFormat
   if (byFormat !== false) return undefined
   if (pattern !== undefined) return firstMatch(material.everything, pattern)
@@ -75,8 +75,9 @@ const FORMAT_EXAMPLES: { readonly [format: string]: string } = {
 }
 
 /** False where the format says nothing about the content. */
-function fromFormat(format: string, text: string): string | undefined | false {
-  if (format === 'email') return firstEmail(text)
+function fromFormat(format: string, material: Material): string | undefined | false {
+  const text = material.everything
+  if (format === 'email') return material.sender.address || firstEmail(text)
   if (format === 'uri' || format === 'url') return firstUrl(text)
   if (format === 'date') return firstDate(text)
   if (format === 'date-time') {
@@ -101,17 +102,17 @@ function fromRole(role: Role | undefined, material: Material): string | undefine
     case 'code':
       return firstCode(material.everything)
     case 'currency':
-      return currencyIn(material.text)
+      return currencyIn(material.everything)
     case 'date':
-      return firstDate(material.text)
+      return firstDate(material.everything)
     case 'email':
-      return firstEmail(material.everything)
+      return material.sender.address || firstEmail(material.everything)
     case 'language':
       return material.language
     case 'reply':
       return politeDraft(material)
     case 'sender':
-      return senderName(material.sender)
+      return material.sender.name || undefined
     case 'subject':
       return material.subject
     case 'url':
@@ -130,14 +131,6 @@ function currencyIn(text: string): string | undefined {
     '£': 'GBP',
   }
   return sign === undefined ? undefined : (codes[sign] ?? sign)
-}
-
-function senderName(sender: string): string | undefined {
-  const name = sender
-    .replace(/<[^>]*>/, '')
-    .replaceAll('"', '')
-    .trim()
-  return name === '' ? undefined : name
 }
 
 /** A short letter in the language of the text that names its subject. */
