@@ -20,18 +20,23 @@ interface ServeOptions {
 /** The part of Deno used here. */
 declare const Deno: {
   addSignalListener: unknown
-  env: { get(name: string): string | undefined; delete(name: string): void }
+  env: {
+    delete(name: string): void
+    get(name: string): string | undefined
+    toObject(): Record<string, string>
+  }
   exit: (code?: number) => void
   kill: unknown
   memoryUsage(): { rss: number }
   removeSignalListener: unknown
+  removeSync: (path: string, options: { recursive: boolean }) => void
   serve: (first: ServeOptions | Handler, second?: Handler) => unknown
   stdin: { readable: ReadableStream<Uint8Array> }
   stdout: { writeSync(bytes: Uint8Array): number }
 }
 
-const runtime = { exit: Deno.exit, serve: Deno.serve }
-const marker = takeSetup()
+const runtime = { exit: Deno.exit, remove: Deno.removeSync, serve: Deno.serve }
+const setup = takeSetup()
 let handler: Handler | null = null
 let onError: ErrorHandler | null = null
 let pending = 0
@@ -51,11 +56,13 @@ export function serveModule(module: { default?: unknown }): void {
   open((request, info) => fetch.call(exported, request, info))
 }
 
-/** Hides from the function what is the host's and Deno's own; returns the marker. */
-function takeSetup(): string {
+/** Reads the setup and hides from the function what is the host's and Deno's own. */
+function takeSetup(): Setup {
   const setup: Setup = JSON.parse(Deno.env.get(setupVariable) ?? '')
-  for (const name of [setupVariable, ...setup.hidden]) Deno.env.delete(name)
-  return setup.marker
+  for (const name of Object.keys(Deno.env.toObject())) {
+    if (!setup.visible.includes(name)) Deno.env.delete(name)
+  }
+  return setup
 }
 
 function restrictRuntime(): void {
@@ -132,6 +139,7 @@ async function listenToHost(): Promise<void> {
     for (const line of lines) unload(JSON.parse(line))
   }
   // The host is gone, whatever the way it ended.
+  runtime.remove(setup.directory, { recursive: true })
   runtime.exit(0)
 }
 
@@ -142,5 +150,5 @@ function unload({ unload: reason }: HostMessage): void {
 }
 
 function tell(message: WorkerMessage): void {
-  Deno.stdout.writeSync(new TextEncoder().encode(`${marker}${JSON.stringify(message)}\n`))
+  Deno.stdout.writeSync(new TextEncoder().encode(`${setup.marker}${JSON.stringify(message)}\n`))
 }

@@ -1,6 +1,9 @@
-import { execFileSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterEach, expect, test } from 'vitest'
 import { installedDeno } from './deno.ts'
 import type { Limits } from './limits.ts'
@@ -128,17 +131,17 @@ test('a response that does not begin in time is a 504 and the worker lives on', 
 })
 
 test('an idle worker is dropped, one with background work is not', async () => {
-  start(
-    `Deno.serve((request) => {
-      if (request.method === 'POST') EdgeRuntime.waitUntil(new Promise(() => {}))
-      return new Response(String(Deno.pid))
-    })`,
-    { idleMs: 150 },
+  const source = `Deno.serve((request) => {
+    if (request.method === 'POST') EdgeRuntime.waitUntil(new Promise(() => {}))
+    return new Response(String(Deno.pid))
+  })`
+  project = testProject(
+    { 'functions/busy/index.ts': source, 'functions/idle/index.ts': source },
+    { limits: { idleMs: 100 } },
   )
-  const idle = Number(await (await project.call('job')).text())
+  const busy = Number(await (await project.call('busy', { method: 'POST' })).text())
+  const idle = Number(await (await project.call('idle')).text())
   await eventually(() => !alive(idle))
-  const busy = Number(await (await project.call('job', { method: 'POST' })).text())
-  await new Promise((resolve) => setTimeout(resolve, 400))
   expect(alive(busy)).toBe(true)
 })
 
@@ -176,17 +179,17 @@ test('a worker ends when its host is killed', async () => {
     const project = testProject({ 'functions/job/index.ts': source })
     console.log(await (await project.call('job')).text())
     process.kill(process.pid, 'SIGKILL')`
-  let output = ''
-  try {
-    execFileSync(process.execPath, ['--input-type=module-typescript', '-e', script], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
-  } catch (error) {
-    output = String((error as { stdout: Buffer }).stdout)
-  }
-  const pid = Number(output)
+  const temporary = mkdtempSync(join(tmpdir(), 'functions-test-'))
+  const child = spawnSync(process.execPath, ['--input-type=module-typescript', '-e', script], {
+    encoding: 'utf8',
+    env: { ...process.env, TMPDIR: temporary },
+  })
+  const pid = Number(child.stdout)
+  expect([child.signal, child.stderr]).toEqual(['SIGKILL', ''])
   expect(pid).toBeGreaterThan(0)
   await eventually(() => !alive(pid))
+  expect(readdirSync(temporary).filter((name) => !name.startsWith('functions-test-'))).toEqual([])
+  rmSync(temporary, { recursive: true })
 })
 
 test.skipIf(process.platform === 'win32')(

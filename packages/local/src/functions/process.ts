@@ -42,17 +42,15 @@ export interface Exit {
 }
 
 const errorsKept = 50
-/** What /bin/sh adds to the environment. */
-const shellVariables = ['OLDPWD', 'PWD', 'SHLVL', '_']
 /** Length at which the hosted platform cuts a log line. */
 const lineLength = 10_000
 
 export function startProcess(options: ProcessOptions): WorkerProcess {
-  const hidden = [...Object.keys(options.denoEnv), ...shellVariables]
-  const setup: Setup = { marker: randomUUID(), hidden }
+  const { directory, env } = options
+  const setup: Setup = { marker: randomUUID(), visible: Object.keys(env), directory }
   const child = spawn(...limited(options), {
-    cwd: options.directory,
-    env: { ...options.env, ...options.denoEnv, [setupVariable]: JSON.stringify(setup) },
+    cwd: directory,
+    env: { ...env, ...options.denoEnv, [setupVariable]: JSON.stringify(setup) },
     stdio: ['pipe', 'pipe', 'pipe'],
   })
   const exit: Exit = { errors: [], outOfMemory: false }

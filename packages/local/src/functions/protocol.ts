@@ -22,11 +22,13 @@ export type WorkerMessage =
   /** `beforeunload` was dispatched; `heard` if the function listens to it. */
   | { type: 'unloaded'; heard: boolean }
 
-/** Environment variable that carries the `Setup`; the bootstrap removes it before user code. */
+/** Environment variable that carries the `Setup`. */
 export const setupVariable = 'FUNCTIONS_HOST_SETUP'
 
 export interface Setup {
   marker: string
-  /** Environment variables meant for Deno itself, which the function must not see. */
-  hidden: string[]
+  /** Environment variables the function sees; all others are Deno's or the shell's. */
+  visible: string[]
+  /** The worker's private directory, which it removes itself if the host cannot any more. */
+  directory: string
 }

@@ -80,7 +80,7 @@ const usesPackage = {
 }
 
 test('after warm a function with npm packages works offline', async () => {
-  project = testProject(usesPackage)
+  project = testProject(usesPackage, { emptyCache: true })
   const npm = await registry(join(project.directory, 'registry'))
   project.write('functions/job/.npmrc', `registry=${npm.url}`)
   await project.warm()
@@ -90,7 +90,7 @@ test('after warm a function with npm packages works offline', async () => {
 })
 
 test('modules that warm has not seen are fetched at the first request', async () => {
-  project = testProject(usesPackage)
+  project = testProject(usesPackage, { emptyCache: true })
   const npm = await registry(join(project.directory, 'registry'))
   project.write('functions/job/.npmrc', `registry=${npm.url}`)
   expect(await (await project.call('job')).text()).toBe('hello from npm')
@@ -100,7 +100,7 @@ test('modules that warm has not seen are fetched at the first request', async ()
 })
 
 test('modules that cannot be had answer BOOT_ERROR', async () => {
-  project = testProject(usesPackage)
+  project = testProject(usesPackage, { emptyCache: true })
   project.write('functions/job/.npmrc', 'registry=http://127.0.0.1:1/')
   expect((await project.call('job')).status).toBe(503)
   expect(project.lines.join('\n')).toMatch(/\[job\] Cannot cache modules: error: .*greeting/)

@@ -1,7 +1,8 @@
 /** For tests: throw-away Supabase projects with Edge Functions. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { readConfig } from '../config.ts'
 import { type FunctionsHost, type FunctionsOptions, startFunctions } from './host.ts'
 
@@ -14,14 +15,20 @@ export interface TestProject extends FunctionsHost {
   write(path: string, text: string): void
 }
 
-/** Shared, because compiling the bootstrap anew for each project would take longer than most tests. */
-const denoDir = mkdtempSync(join(tmpdir(), 'functions-test-deno-'))
-process.once('exit', () => rmSync(denoDir, { recursive: true, force: true }))
+/** Shared by all tests and runs: compiling the bootstrap takes longer than most tests. */
+const sharedCache = fileURLToPath(
+  new URL('../../../../node_modules/.cache/functions-test', import.meta.url),
+)
+
+export interface TestOptions extends Partial<FunctionsOptions> {
+  /** Begin without any downloaded or compiled module. */
+  emptyCache?: boolean
+}
 
 /** A running host for a project made of these files; keys are paths below `supabase/`. */
 export function testProject(
   files: Record<string, string>,
-  options: Partial<FunctionsOptions> = {},
+  { emptyCache = false, ...options }: TestOptions = {},
 ): TestProject {
   const directory = mkdtempSync(join(tmpdir(), 'functions-test-'))
   const write = (path: string, text: string) => {
@@ -37,7 +44,7 @@ export function testProject(
     config: readConfig(directory),
     env: {},
     authorize: async () => null,
-    denoDir,
+    denoDir: emptyCache ? join(directory, 'deno') : sharedCache,
     log: (line) => lines.push(line),
     ...options,
   })
@@ -78,10 +85,12 @@ export async function eventually<Value>(
   }
 }
 
-/** Whether a process exists. */
+/** Whether a process runs; one that has ended and only waits to be reaped does not. */
 export function alive(pid: number): boolean {
   try {
-    return process.kill(pid, 0)
+    process.kill(pid, 0)
+    if (process.platform !== 'linux') return true
+    return !readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z ')
   } catch {
     return false
   }
