@@ -13,7 +13,7 @@ export interface WorkerOptions extends Omit<TickContext, 'signal'> {
   budgetMs: number | null
   /** Stops at once: model calls are aborted and leases given back. */
   signal: AbortSignal
-  /** True also runs the sweep at each look: for databases without pg_cron. */
+  /** True also runs the sweep, at most every 10 s: for databases whose pg_cron is missing or stuck. */
   sweeps: boolean
   log: (event: WorkerEvent) => void
 }
@@ -45,7 +45,7 @@ interface Running {
 export function startWorker(options: WorkerOptions): Worker {
   const bell = createBell()
   const endsAt = options.budgetMs === null ? Infinity : options.now() + options.budgetMs
-  const loop: Loop = { bell, endsAt, running: new Map(), claiming: true }
+  const loop: Loop = { bell, endsAt, running: new Map(), claiming: true, sweepAt: 0 }
   const done = work(options, loop)
   return {
     wake() {
@@ -61,6 +61,7 @@ interface Loop {
   endsAt: number
   running: Map<number, Running>
   claiming: boolean
+  sweepAt: number
 }
 
 async function work(options: WorkerOptions, loop: Loop): Promise<void> {
@@ -87,7 +88,7 @@ async function look(options: WorkerOptions, loop: Loop): Promise<number> {
   const free = options.concurrency - loop.running.size
   if (free <= 0) return 0
   try {
-    if (options.sweeps) await options.database.sweep()
+    await sweepIfDue(options, loop)
     const leases = await options.database.claim({
       worker: options.name,
       queues: options.queues,
@@ -100,6 +101,12 @@ async function look(options: WorkerOptions, loop: Loop): Promise<number> {
     options.log({ event: 'error', task: null, message: describe(error) })
     return 0
   }
+}
+
+async function sweepIfDue(options: WorkerOptions, loop: Loop): Promise<void> {
+  if (!options.sweeps || options.now() < loop.sweepAt) return
+  loop.sweepAt = options.now() + 10_000
+  await options.database.sweep()
 }
 
 function start(options: WorkerOptions, loop: Loop, lease: Lease): void {

@@ -1,0 +1,39 @@
+import { readSettings } from '@nightshift/shared/env.ts'
+import colors from 'picocolors'
+import { exitCode } from '../exit.ts'
+import { print } from '../print.ts'
+import { startLocalStack } from '../stack.ts'
+
+/** Starts the stack, says where everything is, runs until Ctrl-C. */
+export async function start(options: { verbose: boolean }): Promise<number> {
+  const settings = readSettings(process.env)
+  print.talk('Nightshift · local, no Docker, no account')
+  const stack = await startLocalStack(
+    settings,
+    (line) => options.verbose && print.talk(colors.dim(line)),
+  )
+  const ok = colors.green('✓')
+  print.talk(`${ok} Postgres    ${stack.urls.db}`)
+  print.talk(`${ok} API, Auth   ${stack.urls.api}`)
+  print.talk(`${ok} functions   ${stack.urls.functions}`)
+  if (stack.practice) {
+    print.talk(
+      `${colors.yellow('!')} no model key found: PRACTICE models answer (${stack.urls.practice})`,
+    )
+    print.talk(
+      '              set ANTHROPIC_API_KEY, OPENAI_API_KEY or OPENROUTER_API_KEY for real ones',
+    )
+  }
+  print.talk(`\nNext          npm run demo      (stop with Ctrl-C; state is kept)`)
+  await untilStopped()
+  print.talk('\nStopping')
+  await stack.stop()
+  return exitCode.ok
+}
+
+function untilStopped(): Promise<void> {
+  return new Promise((settle) => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+      process.once(signal, () => settle())
+  })
+}

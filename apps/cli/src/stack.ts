@@ -1,0 +1,107 @@
+import { randomBytes } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { runHost } from '@nightshift/host/host.ts'
+import { startStack } from '@nightshift/local'
+import { readSettings, type Settings } from '@nightshift/shared/env.ts'
+import postgres from 'postgres'
+import { homeDir, projectDir } from './connection.ts'
+
+/** The local stack with everything of ours on it. */
+export interface LocalStack {
+  urls: { api: string; db: string; functions: string; practice: string; console: string }
+  practice: boolean
+  stop(): Promise<void>
+}
+
+/** Ports of the block that begins at `NIGHTSHIFT_PORT_BASE`; the defaults are Supabase's own. */
+export function portBlock(base: number): {
+  api: number
+  db: number
+  console: number
+  practice: number
+} {
+  return { api: base, db: base + 1, console: base + 59, practice: base + 69 }
+}
+
+/**
+ * Starts the embedded Supabase with our migrations and functions, tells the database where the
+ * doorbell is, and adds a host worker that only polls: the fallback that needs no doorbell.
+ */
+export async function startLocalStack(
+  settings: Settings,
+  log: (line: string) => void,
+): Promise<LocalStack> {
+  const home = homeDir(settings)
+  mkdirSync(home, { recursive: true })
+  const ports = portBlock(settings.NIGHTSHIFT_PORT_BASE)
+  const nudgeSecret = keptSecret(join(home, 'nudge-secret'))
+  const practiceUrl = `http://127.0.0.1:${ports.practice}`
+  const functionEnv = {
+    ...passedOn(process.env),
+    NIGHTSHIFT_NUDGE_SECRET: nudgeSecret,
+    NIGHTSHIFT_PRACTICE_URL: practiceUrl,
+  }
+  const stack = await startStack({ projectDir, home, ports, env: functionEnv, log })
+  await tellDatabase(stack.urls.db, { functionsUrl: stack.urls.functions, nudgeSecret })
+  const stopping = new AbortController()
+  const host = runHost({
+    settings: readSettings({
+      ...functionEnv,
+      SUPABASE_URL: stack.urls.api,
+      SUPABASE_SECRET_KEYS: JSON.stringify({ default: stack.keys.secretKey }),
+    }),
+    signal: stopping.signal,
+    listen: false,
+    log: (event) => log(`host ${JSON.stringify(event)}`),
+  })
+  return {
+    urls: { ...stack.urls, console: `http://127.0.0.1:${ports.console}` },
+    practice:
+      !settings.ANTHROPIC_API_KEY && !settings.OPENAI_API_KEY && !settings.OPENROUTER_API_KEY,
+    async stop() {
+      stopping.abort()
+      await host
+      await stack.stop()
+    },
+  }
+}
+
+/** Settings that functions and the host worker inherit: model keys and our own tuning, nothing else. */
+function passedOn(environment: NodeJS.ProcessEnv): Record<string, string> {
+  const own = ['NIGHTSHIFT_HOME', 'NIGHTSHIFT_PORT_BASE']
+  return Object.fromEntries(
+    Object.entries(environment).flatMap(([name, value]) =>
+      value && /^(NIGHTSHIFT_|ANTHROPIC_|OPENAI_|OPENROUTER_)/.test(name) && !own.includes(name)
+        ? [[name, value]]
+        : [],
+    ),
+  )
+}
+
+/** Vault holds what the doorbell needs; writing it again at each start follows a changed port or secret. */
+async function tellDatabase(
+  dbUrl: string,
+  { functionsUrl, nudgeSecret }: { functionsUrl: string; nudgeSecret: string },
+): Promise<void> {
+  const sql = postgres(dbUrl, { max: 1, onnotice: () => {} })
+  try {
+    for (const [name, value] of [
+      ['nightshift_functions_url', functionsUrl],
+      ['nightshift_nudge_secret', nudgeSecret],
+    ] as const) {
+      const [existing] = await sql`select id from vault.secrets where name = ${name}`
+      if (existing) await sql`select vault.update_secret(${existing.id}, ${value})`
+      else await sql`select vault.create_secret(${value}, ${name})`
+    }
+  } finally {
+    await sql.end()
+  }
+}
+
+function keptSecret(path: string): string {
+  if (existsSync(path)) return readFileSync(path, 'utf8')
+  const secret = randomBytes(32).toString('base64url')
+  writeFileSync(path, secret, { mode: 0o600 })
+  return secret
+}
