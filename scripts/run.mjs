@@ -28,11 +28,17 @@ handOver([...target, ...args])
 /** npm writes a copy of the lock file into node_modules; where it differs, something is missing. */
 function install() {
   if (isInstalled()) return
-  console.error('Installing dependencies (install scripts of node, deno and Postgres are allowed: they place binaries)')
+  console.error(
+    'Installing dependencies (install scripts of node, deno and Postgres are allowed: they place binaries)',
+  )
   const npm = process.env.npm_execpath
   const result = npm?.endsWith('.js')
     ? spawnSync(process.execPath, [npm, 'ci'], { cwd: root, stdio: ['ignore', 2, 2] })
-    : spawnSync('npm', ['ci'], { cwd: root, stdio: ['ignore', 2, 2], shell: process.platform === 'win32' })
+    : spawnSync('npm', ['ci'], {
+        cwd: root,
+        stdio: ['ignore', 2, 2],
+        shell: process.platform === 'win32',
+      })
   if (result.status !== 0 || !isInstalled()) {
     console.error('Installation failed: run "npm ci" and read its messages')
     process.exit(result.status || 1)
@@ -46,7 +52,11 @@ function isInstalled() {
   const have = packages(installed)
   return Object.entries(want).every(
     ([path, { version, link, optional }]) =>
-      path === '' || link || optional || !path.includes('node_modules') || have[path]?.version === version,
+      path === '' ||
+      link ||
+      optional ||
+      !path.includes('node_modules') ||
+      have[path]?.version === version,
   )
 }
 
@@ -58,7 +68,11 @@ function handOver(command) {
   const [file, ...rest] = command
   const child = spawn(join(bin, 'node'), [join(root, file), ...rest], {
     stdio: 'inherit',
-    env: { ...process.env, PATH: `${bin}${delimiter}${process.env.PATH ?? ''}`, TURBO_TELEMETRY_DISABLED: '1' },
+    env: {
+      ...process.env,
+      PATH: `${bin}${delimiter}${process.env.PATH ?? ''}`,
+      TURBO_TELEMETRY_DISABLED: '1',
+    },
   })
   // Ctrl-C reaches the child by itself; it decides how to end, and this process waits for it.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
