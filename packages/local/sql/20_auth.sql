@@ -198,3 +198,5 @@ alter function auth.email() owner to supabase_auth_admin;
 alter function auth.jwt() owner to supabase_auth_admin;
 
 grant usage on schema auth to postgres, anon, authenticated, service_role;
+-- The admin API hashes passwords with pgcrypto.
+grant usage on schema extensions to supabase_auth_admin;

@@ -1,0 +1,217 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { App, RelationNotFoundError } from '@supabase/lite'
+import { PostgresConnection } from '@supabase/lite/postgres'
+import postgres from 'postgres'
+import type { Caller } from '../access.ts'
+import type { ApiConfig } from '../config.ts'
+import type { Catalog } from './catalog.ts'
+import { nearest } from './nearest.ts'
+import { Problem, problemOf } from './problem.ts'
+import { type Session, sessionSettings } from './session.ts'
+import { exactJson, wireTypes } from './wire.ts'
+
+export interface TablesOptions {
+  /** Logs in as `authenticator`. */
+  url: string
+  /** Logs in as superuser; only the catalog is read with it. */
+  adminUrl: string
+  api: ApiConfig
+  catalog: Catalog
+}
+
+export interface Tables {
+  /** Answers a request below /rest/v1 that is no RPC; never rejects. */
+  handle(request: Request, caller: Caller): Promise<Response>
+  stop(): Promise<void>
+}
+
+/** One request on its way through @supabase/lite. */
+interface Visit {
+  session: Session
+  /** What the database said, when it refused. */
+  failure?: unknown
+}
+
+const visits = new AsyncLocalStorage<Visit>()
+
+/**
+ * Tables and views through @supabase/lite on its Postgres driver. What that does differently from
+ * PostgREST is put right around it: see `ApiConnection`.
+ */
+export function startTables(options: TablesOptions): Tables {
+  const { api, catalog } = options
+  const connection = new ApiConnection(options)
+  const app = new App({
+    connection,
+    api: {
+      enabled: true,
+      schemas: api.schemas,
+      extra_search_path: api.extraSearchPath,
+      max_rows: api.maxRows,
+      // Hosted, the API's login preloads safeupdate: no UPDATE or DELETE without WHERE.
+      pg_safe_update: true,
+    },
+    auth: { enabled: false },
+    storage: { enabled: false },
+    // Keys and tokens were checked before.
+    options: { server: { apiKeys: false, disableStudio: true } },
+  })
+  const forget = catalog.onReload(() => void connection.clearSchemaCache())
+
+  async function visit(request: Request, caller: Caller): Promise<Response> {
+    const { forwarded, schema } = forward(request, api)
+    const { roleSettings } = await catalog.current()
+    const isRead = request.method === 'GET' || request.method === 'HEAD'
+    const session: Session = {
+      caller,
+      method: request.method,
+      path: new URL(request.url).pathname.replace('/rest/v1', ''),
+      headers: Object.fromEntries(request.headers),
+      searchPath: [schema, ...api.extraSearchPath],
+      settings: roleSettings.get(caller.role) ?? {},
+      readOnly: isRead,
+    }
+    const stay: Visit = { session }
+    const response = await visits.run(stay, () => app.fetch(forwarded))
+    if (stay.failure === undefined) return response
+    throw named(problemOf(stay.failure, caller.role), session.path)
+  }
+
+  return {
+    async handle(request, caller) {
+      try {
+        return await visit(request, caller)
+      } catch (cause) {
+        const problem = problemOf(cause, caller.role)
+        return Response.json(problem, { status: problem.status, headers: problem.headers })
+      }
+    },
+    async stop() {
+      forget()
+      await connection.close()
+    },
+  }
+}
+
+/** The request as lite shall see it: without credentials, with the schema named. */
+function forward(request: Request, api: ApiConfig): { forwarded: Request; schema: string } {
+  const headers = new Headers(request.headers)
+  headers.delete('authorization')
+  headers.delete('apikey')
+  const isRead = request.method === 'GET' || request.method === 'HEAD'
+  const profile = isRead ? 'accept-profile' : 'content-profile'
+  const schema = headers.get(profile) ?? api.schemas[0] ?? 'public'
+  headers.set(profile, schema)
+  const url = new URL(request.url)
+  url.searchParams.delete('apikey')
+  return { forwarded: new Request(new Request(url, request), { headers }), schema }
+}
+
+/** PostgREST qualifies columns in its SQL, so that Postgres names the table in this message. */
+function named(problem: Problem, path: string): Problem {
+  if (problem.code !== '42703') return problem
+  const { status, code, details, hint } = problem
+  const relation = decodeURIComponent(path.split('/')[1] ?? '')
+  const message = problem.message.replace(/^column "([^"]+)" does not exist$/, (_, column) => {
+    return `column ${relation}.${column} does not exist`
+  })
+  return new Problem(status, code, { message, details, hint })
+}
+
+/**
+ * The connection lite works on, with these cures:
+ * - It never looks for RLS tables to GRANT them to the API roles, which the original does at the
+ *   first request; the role and claims are set here instead, and the role's timeouts with them.
+ * - It logs in as `authenticator`, who sees no tables: the catalog is read by another login.
+ * - What the database refuses is kept for `handle` to translate: lite knows few SQLSTATEs, loses
+ *   hints, and prints each error.
+ * - JSON, timestamps, bytea and large numbers keep their exact form (wire.ts).
+ */
+class ApiConnection extends PostgresConnection {
+  readonly #catalog: PostgresConnection
+
+  constructor({ url, adminUrl }: TablesOptions) {
+    super({ url, postgresOptions: { max: 10, onnotice: () => {}, types: wireTypes } })
+    this.#catalog = new PostgresConnection({
+      url: adminUrl,
+      postgresOptions: { max: 1, idle_timeout: 20, onnotice: () => {} },
+    })
+  }
+
+  override introspect(
+    options?: Parameters<PostgresConnection['introspect']>[0],
+  ): ReturnType<PostgresConnection['introspect']> {
+    return this.#catalog.introspect(options)
+  }
+
+  override clearSchemaCache(): Promise<void> {
+    return this.#catalog.clearSchemaCache()
+  }
+
+  override async onPostgrestAST(
+    request: Parameters<PostgresConnection['onPostgrestAST']>[0],
+  ): ReturnType<PostgresConnection['onPostgrestAST']> {
+    const schema = await this.introspect({ useCache: true })
+    const checked = await super.onPostgrestAST(request).catch((cause: unknown) => {
+      if (!(cause instanceof RelationNotFoundError)) throw cause
+      throw refused(relationNotFound(cause, [...schema.tables, ...schema.views]))
+    })
+    return exactJson(checked, schema)
+  }
+
+  override async withContext<T>(
+    _variables: unknown,
+    work: (database: PostgresConnection['kysely']) => Promise<T>,
+  ): Promise<T> {
+    try {
+      return await this.kysely.transaction().execute(async (transaction) => {
+        await transaction
+          .selectNoFrom((build) =>
+            sessionSettings(currentVisit().session).map(([name, value], index) =>
+              build
+                .fn('set_config', [build.val(name), build.val(value), build.lit(true)])
+                .as(`setting_${index}`),
+            ),
+          )
+          .execute()
+        return work(transaction)
+      })
+    } catch (cause) {
+      throw isFromDatabase(cause) ? refused(cause) : cause
+    }
+  }
+
+  override async close(): Promise<void> {
+    await Promise.all([super.close(), this.#catalog.close()])
+  }
+}
+
+function currentVisit(): Visit {
+  const visit = visits.getStore()
+  if (!visit) throw new Error('Cannot query outside of a request')
+  return visit
+}
+
+/**
+ * Keeps the cause for the answer and gives the error to end lite's part with: any would do, since
+ * lite's answer is replaced, but all others it prints.
+ */
+function refused(cause: unknown): Error {
+  currentVisit().failure = cause
+  return new Error('Invalid JSON body')
+}
+
+function relationNotFound(
+  { schema = 'public', relation, message }: RelationNotFoundError,
+  known: { schema: string; name: string }[],
+): Problem {
+  const names = known.filter((candidate) => candidate.schema === schema).map(({ name }) => name)
+  const found = nearest(relation, names)
+  const hint = found && `Perhaps you meant the table '${schema}.${found}'`
+  return new Problem(404, 'PGRST205', { message, hint })
+}
+
+function isFromDatabase(cause: unknown): boolean {
+  if (cause instanceof postgres.PostgresError) return true
+  return cause instanceof Error && 'code' in cause && /^CONN|^ECONN/.test(String(cause.code))
+}
