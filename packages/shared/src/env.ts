@@ -100,22 +100,35 @@ export function secretKey(settings: Settings): string {
   })
 }
 
-/** How to reach a provider: protocol is a property of the model, key and address of the provider. */
+/** How to reach a provider: its key, and its address per protocol it speaks. */
 export interface ProviderAccess {
-  baseUrl: string
   apiKey: string
+  /** Anthropic's without, OpenAI's with the final `/v1`, as the official SDKs expect them. */
+  baseUrls: Partial<Record<'anthropic' | 'openai', string>>
 }
 
 /** Providers that can be called: those with a key, and practice where the local stack offers it. */
 export function providerAccess(settings: Settings): Record<string, ProviderAccess> {
-  const access: Record<string, ProviderAccess> = {}
-  for (const [name, apiKey, baseUrl] of [
-    ['anthropic', settings.ANTHROPIC_API_KEY, settings.ANTHROPIC_BASE_URL],
-    ['openai', settings.OPENAI_API_KEY, settings.OPENAI_BASE_URL],
-    ['openrouter', settings.OPENROUTER_API_KEY, settings.OPENROUTER_BASE_URL],
-    ['practice', 'practice', settings.NIGHTSHIFT_PRACTICE_URL],
-  ] as const) {
-    if (apiKey && baseUrl) access[name] = { apiKey, baseUrl }
-  }
-  return access
+  const practice = settings.NIGHTSHIFT_PRACTICE_URL
+  const all: Record<string, { apiKey: string | undefined; baseUrls: ProviderAccess['baseUrls'] }> =
+    {
+      anthropic: {
+        apiKey: settings.ANTHROPIC_API_KEY,
+        baseUrls: { anthropic: settings.ANTHROPIC_BASE_URL },
+      },
+      openai: { apiKey: settings.OPENAI_API_KEY, baseUrls: { openai: settings.OPENAI_BASE_URL } },
+      openrouter: {
+        apiKey: settings.OPENROUTER_API_KEY,
+        baseUrls: { openai: settings.OPENROUTER_BASE_URL },
+      },
+      practice: {
+        apiKey: practice && 'practice',
+        baseUrls: practice ? { anthropic: practice, openai: `${practice}/v1` } : {},
+      },
+    }
+  return Object.fromEntries(
+    Object.entries(all).flatMap(([name, { apiKey, baseUrls }]) =>
+      apiKey ? [[name, { apiKey, baseUrls }]] : [],
+    ),
+  )
 }

@@ -29,14 +29,14 @@ export interface CallContext {
 /** Asks the first callable model of the tier; the answer or the failure becomes a step and an audit row. */
 export async function callModel(move: Move, context: CallContext): Promise<Move> {
   const { session } = move
-  const model = session.models.find((candidate) => context.access[candidate.provider])
-  const access = model && context.access[model.provider]
-  if (!model || !access) {
+  const route = routeOf(session, context.access)
+  if (!route) {
     return failed(move, 'permission', {
       message: `no model of tier "${session.agent.tier}" can be called`,
       hint: 'Set a provider key such as ANTHROPIC_API_KEY, or start the local stack for practice models.',
     })
   }
+  const { model, provider } = route
   const request = await toRequest(session, model)
   const promptBytes = new TextEncoder().encode(JSON.stringify(request)).length
   const most = worstCaseUsd(model, promptBytes, request.maxTokens)
@@ -49,11 +49,11 @@ export async function callModel(move: Move, context: CallContext): Promise<Move>
   const started = context.now()
   const audit = auditOf(model, request, started)
   try {
-    const response = await context.complete(
-      { protocol: model.protocol, baseUrl: access.baseUrl, apiKey: access.apiKey },
-      request,
-      { signal: context.signal, firstByteMs: context.firstByteMs, idleMs: context.idleMs },
-    )
+    const response = await context.complete(provider, request, {
+      signal: context.signal,
+      firstByteMs: context.firstByteMs,
+      idleMs: context.idleMs,
+    })
     return answered(move, {
       model,
       response,
@@ -65,6 +65,19 @@ export async function callModel(move: Move, context: CallContext): Promise<Move>
     if (!(error instanceof ModelError) || error.kind === 'aborted') throw error
     return refused(move, { error, audit, latencyMs: Math.round(context.now() - started) })
   }
+}
+
+/** The first model of the tier, in waterfall order, whose provider we can reach. */
+function routeOf(
+  { models }: Session,
+  access: CallContext['access'],
+): { model: Model; provider: Provider } | null {
+  for (const model of models) {
+    const { apiKey, baseUrls } = access[model.provider] ?? { apiKey: '', baseUrls: {} }
+    const baseUrl = baseUrls[model.protocol]
+    if (apiKey && baseUrl) return { model, provider: { protocol: model.protocol, baseUrl, apiKey } }
+  }
+  return null
 }
 
 async function toRequest(session: Session, model: Model): Promise<ModelRequest> {
