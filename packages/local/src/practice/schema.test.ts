@@ -200,6 +200,21 @@ test('amounts in minor units where the wording asks for cents', () => {
   expect(fill(Refund, 'Order 4711: please pay back 49,90 €')).toEqual({ amount_cents: 4990 })
 })
 
+test('limits that a client has moved into the description are kept', () => {
+  const schema = {
+    type: 'object',
+    properties: {
+      days: { type: 'integer', description: 'Days to wait\n\n{minimum: 2, maximum: 9}' },
+      code: { type: 'string', description: '{pattern: "^[a-z]+-[0-9]{2}$"}' },
+    },
+    required: ['days', 'code'],
+  }
+  expect(fillSchema(schema, readMaterial('in 1 or 3 days', []))).toEqual({
+    days: 3,
+    code: 'a-00',
+  })
+})
+
 test('an example for a pattern satisfies it', () => {
   for (const pattern of [
     '^NW-\\d{5}$',

@@ -1,4 +1,5 @@
 import { isObject, type JsonObject, numberOf, objectsOf, stringOf } from './json.ts'
+import { withDescribedLimits } from './limits.ts'
 import type { Material } from './material.ts'
 import { isAllowedNumber, numberFrom, numberWithout } from './numbers.ts'
 import { compile } from './pattern.ts'
@@ -191,7 +192,7 @@ class Filler {
     return overlap(about, this.#material.words) > 0
   }
 
-  /** Follows `$ref` and merges `allOf`. */
+  /** Follows `$ref`, merges `allOf`, and takes limits out of the description. */
   #resolve(schema: JsonObject, hops = 0): JsonObject {
     if (typeof schema.$ref === 'string' && hops < MAXIMUM_HOPS) {
       const { $ref, ...beside } = schema
@@ -199,7 +200,11 @@ class Filler {
     }
     if (hops >= MAXIMUM_HOPS) return {}
     const parts = objectsOf(schema.allOf).map((part) => this.#resolve(part, hops + 1))
-    return parts.length === 0 ? schema : parts.reduce(merged, { ...schema, allOf: undefined })
+    const whole = parts.reduce(
+      merged,
+      parts.length === 0 ? schema : { ...schema, allOf: undefined },
+    )
+    return withDescribedLimits(whole)
   }
 
   #target(reference: string): JsonObject {
