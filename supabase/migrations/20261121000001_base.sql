@@ -23,6 +23,8 @@ language sql stable parallel safe set search_path = '' as $$
                   pg_catalog.statement_timestamp())
 $$;
 comment on function nightshift_private.now() is 'Current time; the only place that reads a clock.';
+-- Column defaults are evaluated as the role that inserts.
+grant execute on function nightshift_private.now() to authenticated, service_role;
 
 -- Every error a caller can see, once. docs/errors.md is generated from these rows.
 create table nightshift_private.errors (
