@@ -62,7 +62,7 @@ as $$
   select true
 $$;
 comment on function net.worker_restart is
-  'The worker finishes its batch, ends, and is back after a second; the extension reacts before the commit, this at it';
+  'The worker finishes its batch, ends, and is back after a second; this one reacts at the commit';
 
 -- The worker is known by its application name: a stand-in has no background worker type.
 create or replace function net._worker_is_up() returns boolean
@@ -185,7 +185,8 @@ begin
   return v_id;
 end
 $$;
-comment on function net.http_get is 'Queues a GET, sent after commit; returns the id of the answer to come';
+comment on function net.http_get is
+  'Queues a GET, sent after commit; returns the id of the answer to come';
 
 create or replace function net.http_post(
   url text,
@@ -218,7 +219,8 @@ begin
   return v_id;
 end
 $$;
-comment on function net.http_post is 'Queues a JSON POST, sent after commit; returns the id of the answer to come';
+comment on function net.http_post is
+  'Queues a JSON POST, sent after commit; returns the id of the answer to come';
 
 create or replace function net.http_delete(
   url text,
@@ -242,7 +244,8 @@ begin
   return v_id;
 end
 $$;
-comment on function net.http_delete is 'Queues a DELETE, sent after commit; returns the id of the answer to come';
+comment on function net.http_delete is
+  'Queues a DELETE, sent after commit; returns the id of the answer to come';
 
 create or replace function net._await_response(request_id bigint) returns boolean
 language plpgsql

@@ -43,20 +43,6 @@ alter table cron.job_run_details enable row level security;
 drop policy if exists cron_job_run_details_policy on cron.job_run_details;
 create policy cron_job_run_details_policy on cron.job_run_details using (username = current_user);
 
-create or replace function cron.job_cache_invalidate() returns trigger
-language plpgsql
-set search_path = ''
-as $$
-begin
-  perform pg_notify('pg_cron_job_changed', '');
-  return null;
-end
-$$;
-comment on function cron.job_cache_invalidate is 'Lets the scheduler read its jobs again after the commit';
-create or replace trigger cron_job_cache_invalidate
-  after insert or update or delete or truncate on cron.job
-  for each statement execute function cron.job_cache_invalidate();
-
 -- The extension learns the calling role in C. A definer function here cannot, so its invoker passes it
 -- as this type, whose check holds only in the caller's own context: nobody can pass another's name.
 do $$
@@ -70,7 +56,8 @@ $$;
 -- Bits from..to of a field, as the extension's bitmap macro sets them: a range that runs backwards
 -- fills to the end of its first byte and from the start of its last ("22-6" hours works, "22-10" gives
 -- 22, 23, 8, 9, 10); with a step it is empty.
-create or replace function cron._field_range(p_first integer, p_last integer, p_step integer) returns integer[]
+create or replace function cron._field_range(p_first integer, p_last integer, p_step integer)
+returns integer[]
 language sql immutable
 set search_path = ''
 as $$
@@ -321,7 +308,8 @@ set search_path = ''
 as $$
   select cron._save_named_job(current_user::text, job_name, schedule, command, database, username, active)
 $$;
-comment on function cron.schedule_in_database is 'As schedule, for another database or (superusers) another role';
+comment on function cron.schedule_in_database is
+  'As schedule, for another database or (superusers) another role';
 
 create or replace function cron._alter_job(
   p_caller cron.caller,
@@ -424,7 +412,8 @@ set search_path = ''
 as $$
   select cron._delete_named_job(current_user::text, job_name)
 $$;
-comment on function cron.unschedule(text) is 'Removes the caller''s job of that name; raises when there is none';
+comment on function cron.unschedule(text) is
+  'Removes the caller''s job of that name; raises when there is none';
 
 -- Rights: first the extension's, then hosted Supabase's, where `postgres` writes jobs through the
 -- functions only and may clear the run details.

@@ -1,8 +1,13 @@
+import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type Server } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import postgres from 'postgres'
 import { describe, expect, test, vi } from 'vitest'
+import { bootstrapDatabase } from './bootstrap.ts'
 import { type Faults, noFaults } from './faults.ts'
 import { type NetWorker, startNet } from './net.ts'
+import { startPostgres } from './postgres.ts'
 import { freshDatabase } from './testing.ts'
 
 interface Arrival {
@@ -363,4 +368,40 @@ describe.concurrent('the fault switches', () => {
       await arrived(1)
     })
   })
+})
+
+test('a clean restart of Postgres keeps the queue, a crash empties it, and the worker survives both', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'net-test-'))
+  const dataDir = join(folder, 'data')
+  const arrivals: Arrival[] = []
+  const receiver = await startReceiver(arrivals)
+  let server = await startPostgres({ dataDir, durable: false })
+  await bootstrapDatabase(server.adminUrl)
+  const faults = noFaults()
+  faults.net.paused = true
+  const worker = await startNet({ adminUrl: server.adminUrl, faults })
+  const query = async (text: string): Promise<postgres.Row[]> => {
+    const sql = postgres(server.url, { max: 1 })
+    return await sql.unsafe(text).finally(() => sql.end())
+  }
+  const restart = async (mode: 'fast' | 'immediate'): Promise<void> => {
+    await server.stop(mode)
+    server = await startPostgres({ dataDir, durable: false, port: server.port })
+  }
+  try {
+    await query(`select net.http_get('${receiver.url}/before')`)
+    await restart('fast')
+    expect(await query('select from net.http_request_queue')).toHaveLength(1)
+    await restart('immediate')
+    expect(await query('select from net.http_request_queue')).toHaveLength(0)
+    faults.net.paused = false
+    await query(`select net.http_get('${receiver.url}/after')`)
+    await vi.waitFor(() => expect(arrivals).toHaveLength(1), { timeout: 8000 })
+    expect(arrivals[0]?.path).toBe('/after')
+  } finally {
+    receiver.server.close()
+    await worker.stop()
+    await server.stop('immediate')
+    rmSync(folder, { recursive: true, force: true })
+  }
 })

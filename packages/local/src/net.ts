@@ -92,11 +92,7 @@ class Worker {
     this.#sql = await openSession({
       url: this.#options.adminUrl,
       name: `pg_net ${version}`,
-      channels: ['pg_net_wake', 'pg_net_restart'],
-      onNotify: (channel) => {
-        if (channel === 'pg_net_wake') this.#wake()
-        else void this.restart()
-      },
+      listen: { pg_net_wake: () => this.#wake(), pg_net_restart: () => void this.restart() },
       onClose: () => {
         isOpen = false
         this.#isBroken = true
