@@ -2,9 +2,9 @@ import { isObject, stringOf } from './json.ts'
 import { type Material, readMaterial, taggedBlocks } from './material.ts'
 import type { OfferedTool, Question, Turn } from './question.ts'
 import { fillSchema } from './schema.ts'
-import { meaningfulWords } from './words.ts'
+import { meaningfulWords, overlap } from './words.ts'
 
-/** A tool is called unforced only from this score on: one word of its name, or two of its descriptions. */
+/** A tool is called unforced only from this score on: a word of its name or of the subject, or two others. */
 const CLEAR_OVERLAP = 2
 /** In a question of so few words, one shared word is clear enough. */
 const SHORT_QUESTION = 4
@@ -27,7 +27,7 @@ export function think(question: Question): Thought {
   if (question.outputSchema !== null) {
     return { text: JSON.stringify(fillSchema(question.outputSchema, material)), calls: [] }
   }
-  return { text: sentence(asked, results), calls: [] }
+  return { text: sentence(material.letter, results), calls: [] }
 }
 
 /**
@@ -54,17 +54,17 @@ function chooseTool({ tools, toolChoice }: Question, material: Material): Offere
   return toolChoice.kind === 'any' || (best?.score ?? 0) >= needed ? best?.tool : undefined
 }
 
-/** Words shared with the letter; those of the tool's name count twice. */
-function scoreOf(tool: OfferedTool, material: Material): number {
-  const name = meaningfulWords(tool.name)
+/** Words shared with the letter: those of the tool's name count twice, those of its properties half. */
+function scoreOf(tool: OfferedTool, { words }: Material): number {
   const properties = isObject(tool.schema.properties) ? Object.values(tool.schema.properties) : []
-  const descriptions = properties.map((property) =>
+  const described = properties.map((property) =>
     isObject(property) ? stringOf(property.description) : '',
   )
-  const all = meaningfulWords([tool.name, tool.description, ...descriptions].join(' '))
-  let score = 0
-  for (const word of all) if (material.words.has(word)) score += name.has(word) ? 2 : 1
-  return score
+  const own = meaningfulWords(`${tool.name} ${tool.description}`)
+  const further = [...meaningfulWords(described.join(' '))].filter(
+    (word) => words.has(word) && !own.has(word),
+  )
+  return overlap(own, words) + overlap(meaningfulWords(tool.name), words) + further.length / 2
 }
 
 function sentence(asked: string, results: readonly string[]): string {

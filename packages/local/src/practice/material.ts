@@ -7,8 +7,10 @@ export interface Material {
   body: string
   /** The letter, then whatever else came with it: other blocks, tool results. */
   everything: string
-  /** Meaningful words of the letter, for choosing among options. */
-  words: ReadonlySet<string>
+  /** Meaningful words with their weights, for choosing: one for the body, two more each for the subject and for extras. */
+  words: ReadonlyMap<string, number>
+  /** Subject and body. */
+  letter: string
   language: Language
   /** The subject line, or the first sentence that is no greeting. */
   subject: string
@@ -37,17 +39,33 @@ export function readMaterial(asked: string, toolResults: readonly string[]): Mat
   const extras = [...blocks, ...toolResults].map((text) => text.slice(0, MAXIMUM_LENGTH))
   const firstSentence = firstSentenceOf(body)
   const subject = heads.get('subject') || heads.get('betreff') || ''
-  const own = `${subject}\n${body}`
+  const own = `${subject}\n${body}`.trim()
+  const findings = [...readFields(extras).values()]
+    .flat()
+    .filter((value) => typeof value === 'string')
   return {
     body,
     everything: [own, ...rest, ...extras.flatMap(textsOf)].join('\n'),
-    words: meaningfulWords(own),
-    language: languageOf(body),
+    words: weighted([
+      [body, 1],
+      [subject, 2],
+      [findings.join(' '), 2],
+    ]),
+    letter: own,
+    language: languageOf(own),
     subject: subject || firstSentence,
     firstSentence,
     sender: readSender(heads),
     fields: readFields([letter, ...extras]),
   }
+}
+
+function weighted(sources: readonly (readonly [string, number])[]): Map<string, number> {
+  const words = new Map<string, number>()
+  for (const [text, weight] of sources) {
+    for (const word of meaningfulWords(text)) words.set(word, (words.get(word) ?? 0) + weight)
+  }
+  return words
 }
 
 /** The contents of blocks whose tags stand on lines of their own. */

@@ -92,7 +92,7 @@ class Filler {
     const areLanguages = values.length > 1 && values.filter(isLanguageName).length > 1
     if (spoken !== undefined && (areLanguages || /language|sprache|lang|locale/i.test(about)))
       return spoken
-    return this.#closest(values, (value) => (typeof value === 'string' ? value : ''))
+    return this.#closest(values, (value) => [stringOf(value)])
   }
 
   #isLanguageOfText(value: unknown): boolean {
@@ -109,7 +109,7 @@ class Filler {
     const chosen =
       real.find((option) => 'const' in option && given.includes(option.const)) ??
       real.find((option) => isLanguageName(option.const) && this.#isLanguageOfText(option.const)) ??
-      this.#closest(real, (option) => this.#wording(option, 2))
+      this.#closest(real, (option) => [stringOf(option.const), this.#wording(option, 2)])
     if (chosen === undefined) return undefined
     const decisive = 'const' in chosen || typesOf(chosen).includes('object')
     if (nullable && decisive && !this.#isMentioned(chosen, place.name)) return undefined
@@ -125,14 +125,20 @@ class Filler {
     return overlap(meaningfulWords(`${name} ${this.#wording(schema, 2)}`), this.#material.words) > 0
   }
 
-  /** The option that shares most words with the letter; among equals the last, so that a catch-all stands last. */
+  /**
+   * The option that shares most words with the letter; among equals the last, so that a catch-all stands last. A word
+   * counts once in each of the wordings, so one that is also the option's value counts twice.
+   */
   #closest<Option>(
     options: readonly Option[],
-    wording: (option: Option) => string,
+    wordings: (option: Option) => string[],
   ): Option | undefined {
     let best: { option: Option; score: number } | undefined
     for (const option of options) {
-      const score = overlap(meaningfulWords(wording(option)), this.#material.words)
+      const scores = wordings(option).map((wording) =>
+        overlap(meaningfulWords(wording), this.#material.words),
+      )
+      const score = scores.reduce((sum, each) => sum + each, 0)
       if (best === undefined || score >= best.score) best = { option, score }
     }
     return best?.option
@@ -179,7 +185,7 @@ class Filler {
     let choices = listOf(this.#resolve(item).enum)
     return Array.from({ length: count }, (_, index) => {
       if (tuple[index] === undefined && schema.uniqueItems === true && choices.length > 0) {
-        const chosen = this.#closest(choices, (value) => stringOf(value))
+        const chosen = this.#closest(choices, (value) => [stringOf(value)])
         choices = choices.filter((value) => value !== chosen)
         return chosen
       }

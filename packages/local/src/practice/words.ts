@@ -44,10 +44,10 @@ function withoutEnding(word: string): string {
   return stem.length >= 4 ? stem : word
 }
 
-/** How many of the wanted words the text has. */
-export function overlap(wanted: ReadonlySet<string>, text: ReadonlySet<string>): number {
+/** How much of the wanted words the text has, by their weights in it. */
+export function overlap(wanted: ReadonlySet<string>, text: ReadonlyMap<string, number>): number {
   let shared = 0
-  for (const word of wanted) if (text.has(word)) shared += 1
+  for (const word of wanted) shared += text.get(word) ?? 0
   return shared
 }
 
