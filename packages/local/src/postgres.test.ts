@@ -1,5 +1,9 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import postgres from 'postgres'
 import { expect, test } from 'vitest'
+import { startPostgres } from './postgres.ts'
 import { freshDatabase } from './testing.ts'
 
 test('a fresh database has the roles of a hosted project and "postgres" is no superuser', async () => {
@@ -27,4 +31,13 @@ test('two databases do not see each other', async () => {
   expect(row?.found).toBeNull()
   await Promise.all([one.end(), two.end()])
   await Promise.all([first.drop(), second.drop()])
+})
+
+test('a port that another cluster holds is refused instead of using the stranger', async () => {
+  const database = await freshDatabase({ template: 'supabase' })
+  const folder = mkdtempSync(join(tmpdir(), 'postgres-test-'))
+  const port = Number(new URL(database.url).port)
+  await expect(startPostgres({ dataDir: join(folder, 'data'), port })).rejects.toThrow('port taken')
+  rmSync(folder, { recursive: true, force: true })
+  await database.drop()
 })

@@ -80,7 +80,7 @@ export async function startPostgres(options: PostgresOptions): Promise<PostgresS
     databaseUrl,
     stop: (mode = 'fast') => stopChild(child, mode),
   }
-  await untilReady(server.adminUrl, child)
+  await untilReady(server.adminUrl, { child, dataDir })
   return server
 }
 
@@ -124,20 +124,32 @@ function launch(
   return child
 }
 
-async function untilReady(url: string, child: ChildProcess): Promise<void> {
+/** Waits for an answer, and that it comes from this cluster: a stranger may hold the port. */
+async function untilReady(
+  url: string,
+  { child, dataDir }: { child: ChildProcess; dataDir: string },
+): Promise<void> {
   for (let attempt = 0; attempt < 600; attempt += 1) {
-    if (child.exitCode !== null) throw new Error(`Postgres ended with exit code ${child.exitCode}`)
-    const sql = postgres(url, { max: 1, connect_timeout: 2, onnotice: () => {} })
-    try {
-      await sql`select 1`
-      return
-    } catch {
-      await new Promise((settle) => setTimeout(settle, 50))
-    } finally {
-      await sql.end({ timeout: 1 }).catch(() => {})
+    if (child.exitCode !== null) {
+      throw new Error(`Postgres ended with exit code ${child.exitCode}; is its port taken?`)
     }
+    if ((await dataDirectoryAt(url)) === dataDir) return
+    await new Promise((settle) => setTimeout(settle, 50))
   }
+  child.kill('SIGQUIT')
   throw new Error('Postgres did not answer within 30 s')
+}
+
+async function dataDirectoryAt(url: string): Promise<string | null> {
+  const sql = postgres(url, { max: 1, connect_timeout: 2, onnotice: () => {} })
+  try {
+    const [row] = await sql`show data_directory`
+    return String(row?.data_directory)
+  } catch {
+    return null
+  } finally {
+    await sql.end({ timeout: 1 }).catch(() => {})
+  }
 }
 
 function stopChild(child: ChildProcess, mode: 'fast' | 'immediate'): Promise<void> {
