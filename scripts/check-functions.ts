@@ -49,5 +49,7 @@ function typeProblems(folder: string): string[] {
       },
     },
   )
-  return result.status === 0 ? [] : [result.stderr]
+  if (result.error) return [`cannot run "deno": ${result.error.message}`]
+  // Deno's own backtrace follows its reasons.
+  return result.status === 0 ? [] : [result.stderr.split('\n\nStack backtrace', 1)[0] ?? '']
 }
