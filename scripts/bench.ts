@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
-import type { Bench, BenchRow } from './bench/row.ts'
 import { local } from './bench/local.ts'
+import type { Bench, BenchRow } from './bench/row.ts'
 
 // Runs benchmarks by group; each row stands beside a floor measured in the same run.
 
@@ -10,14 +10,18 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { json: { type: 'boolean', default: false } },
 })
-const names = positionals.length === 0 || positionals.includes('all') ? Object.keys(groups) : positionals
+const names =
+  positionals.length === 0 || positionals.includes('all') ? Object.keys(groups) : positionals
 const unknown = names.filter((name) => !Object.hasOwn(groups, name))
 if (unknown.length > 0) {
-  console.error(`Unknown benchmark "${unknown.join('", "')}", known: ${Object.keys(groups).join(', ')}, all`)
+  console.error(
+    `Unknown benchmark "${unknown.join('", "')}", known: ${Object.keys(groups).join(', ')}, all`,
+  )
   process.exit(2)
 }
 for (const name of names) {
-  for await (const row of groups[name]?.() ?? []) console.log(values.json ? JSON.stringify(row) : inWords(row))
+  for await (const row of groups[name]?.() ?? [])
+    console.log(values.json ? JSON.stringify(row) : inWords(row))
 }
 process.exit(0)
 

@@ -17,7 +17,9 @@ const { values, positionals } = parseArgs({
 const names = positionals.includes('all') ? Object.keys(proofs) : positionals
 const unknown = names.filter((name) => !Object.hasOwn(proofs, name))
 if (names.length === 0 || unknown.length > 0) {
-  console.error(`Unknown proof "${unknown.join('", "')}", known: ${Object.keys(proofs).join(', ')}, all`)
+  console.error(
+    `Unknown proof "${unknown.join('", "')}", known: ${Object.keys(proofs).join(', ')}, all`,
+  )
   process.exit(2)
 }
 let ok = true
@@ -30,7 +32,10 @@ for (const name of names) {
   if (!result) continue
   ok &&= result.ok
   if (values.json) console.log(JSON.stringify(result))
-  else console.log(`${result.ok ? '✓' : '✗'} ${name}: ${result.runs} runs, seed ${result.seed}, ${result.violations.length} violations`)
+  else
+    console.log(
+      `${result.ok ? '✓' : '✗'} ${name}: ${result.runs} runs, seed ${result.seed}, ${result.violations.length} violations`,
+    )
   for (const violation of values.json ? [] : result.violations) console.log(`    ${violation}`)
 }
 process.exit(ok ? 0 : 1)

@@ -43,6 +43,7 @@ function install() {
     console.error('Installation failed: run "npm ci" and read its messages')
     process.exit(result.status || 1)
   }
+  spawnSync(process.execPath, [join(root, 'scripts/warm.mjs')], { stdio: ['ignore', 2, 2] })
 }
 
 function isInstalled() {

@@ -29,12 +29,23 @@ export const restarts: Proof = async (options) => {
     try {
       const found = await oneRun(scene, { victim, killAfterSteps })
       resumedWith.push(found.stepsAtKill)
-      violations.push(...found.violations.map((text) => `run ${run} (${victim} after ${found.stepsAtKill} steps): ${text}`))
+      violations.push(
+        ...found.violations.map(
+          (text) => `run ${run} (${victim} after ${found.stepsAtKill} steps): ${text}`,
+        ),
+      )
     } finally {
       rmSync(home, { recursive: true, force: true })
     }
   }
-  return { name: 'restarts', seed: options.seed, runs, violations, ok: violations.length === 0, steps_at_kill: resumedWith }
+  return {
+    name: 'restarts',
+    seed: options.seed,
+    runs,
+    violations,
+    ok: violations.length === 0,
+    steps_at_kill: resumedWith,
+  }
 }
 
 interface Scene {
@@ -57,7 +68,9 @@ async function oneRun(
     await exited(stack)
     stack = await startStack(scene)
   }
-  const summary = stackDied ? await runDemo(scene).result : await first.result.catch(() => runDemo(scene).result)
+  const summary = stackDied
+    ? await runDemo(scene).result
+    : await first.result.catch(() => runDemo(scene).result)
   const violations = await inspect(scene, summary)
   stack.kill('SIGINT')
   await exited(stack)
@@ -69,7 +82,10 @@ function environment({ home, portBase }: Scene): NodeJS.ProcessEnv {
 }
 
 async function startStack(scene: Scene): Promise<ChildProcess> {
-  const child = spawn(process.execPath, [cli, 'start'], { env: environment(scene), stdio: ['ignore', 'ignore', 'pipe'] })
+  const child = spawn(process.execPath, [cli, 'start'], {
+    env: environment(scene),
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
   await new Promise<void>((settle, refuse) => {
     let text = ''
     child.stderr?.setEncoding('utf8').on('data', (part: string) => {
@@ -122,9 +138,11 @@ function runDemo(scene: Scene): Demo {
 /** Waits until that many steps are committed, or the demo is over; returns how many there are. */
 async function waitForSteps(scene: Scene, wanted: number, demo: Demo): Promise<number> {
   let over = false
-  void demo.result.finally(() => {
-    over = true
-  }).catch(() => {})
+  void demo.result
+    .finally(() => {
+      over = true
+    })
+    .catch(() => {})
   const sql = connect(scene)
   try {
     for (;;) {
@@ -138,7 +156,10 @@ async function waitForSteps(scene: Scene, wanted: number, demo: Demo): Promise<n
 }
 
 function connect({ portBase }: Scene): postgres.Sql {
-  return postgres(`postgresql://postgres:postgres@127.0.0.1:${portBase + 1}/postgres`, { max: 1, onnotice: () => {} })
+  return postgres(`postgresql://postgres:postgres@127.0.0.1:${portBase + 1}/postgres`, {
+    max: 1,
+    onnotice: () => {},
+  })
 }
 
 /** Kills by pid only; returns whether the stack process itself is gone. */

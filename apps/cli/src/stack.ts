@@ -4,7 +4,6 @@ import { join } from 'node:path'
 import { runHost } from '@nightshift/host/host.ts'
 import { startStack } from '@nightshift/local'
 import { readSettings, type Settings } from '@nightshift/shared/env.ts'
-import postgres from 'postgres'
 import { homeDir, projectDir } from './connection.ts'
 
 /** The local stack with everything of ours on it. */
@@ -42,8 +41,20 @@ export async function startLocalStack(
     NIGHTSHIFT_NUDGE_SECRET: nudgeSecret,
     NIGHTSHIFT_PRACTICE_URL: practiceUrl,
   }
-  const stack = await startStack({ projectDir, home, ports, env: functionEnv, log })
-  await tellDatabase(stack.urls.db, { functionsUrl: stack.urls.functions, nudgeSecret })
+  const stack = await startStack({
+    projectDir,
+    home,
+    ports,
+    env: functionEnv,
+    // Where the doorbell is and what it must say; read by `…_wake.sql`.
+    vault: {
+      nightshift_functions_url: `http://127.0.0.1:${ports.api}/functions/v1`,
+      nightshift_nudge_secret: nudgeSecret,
+    },
+    // Filled at installation (scripts/warm.mjs), so that starting needs no network.
+    denoDir: join(projectDir, 'node_modules/.cache/deno'),
+    log,
+  })
   const stopping = new AbortController()
   const host = runHost({
     settings: readSettings({
@@ -77,26 +88,6 @@ function passedOn(environment: NodeJS.ProcessEnv): Record<string, string> {
         : [],
     ),
   )
-}
-
-/** Vault holds what the doorbell needs; writing it again at each start follows a changed port or secret. */
-async function tellDatabase(
-  dbUrl: string,
-  { functionsUrl, nudgeSecret }: { functionsUrl: string; nudgeSecret: string },
-): Promise<void> {
-  const sql = postgres(dbUrl, { max: 1, onnotice: () => {} })
-  try {
-    for (const [name, value] of [
-      ['nightshift_functions_url', functionsUrl],
-      ['nightshift_nudge_secret', nudgeSecret],
-    ] as const) {
-      const [existing] = await sql`select id from vault.secrets where name = ${name}`
-      if (existing) await sql`select vault.update_secret(${existing.id}, ${value})`
-      else await sql`select vault.create_secret(${value}, ${name})`
-    }
-  } finally {
-    await sql.end()
-  }
 }
 
 function keptSecret(path: string): string {

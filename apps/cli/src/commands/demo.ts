@@ -23,6 +23,9 @@ export interface DemoOptions {
   json: boolean
 }
 
+/** With --approve the demo answers its cards as a careful person would: an injected mail asks for 5000 €. */
+const refundLimitEur = 1000
+
 interface Card {
   id: number
   title: string
@@ -79,7 +82,7 @@ async function work(
   return summary
 }
 
-/** Shows every change until the root ends; with --approve decides the cards as the signed-in person. */
+/** Shows every change until the root ends; with --approve answers the cards as the signed-in person. */
 async function follow(
   supabase: SupabaseClient,
   { project, rootId, approve }: { project: string; rootId: number; approve: boolean },
@@ -132,14 +135,20 @@ async function meetCards(
       )
       continue
     }
+    const verb = Number(card.action.args.amount_eur) > refundLimitEur ? 'reject' : 'approve'
     await nightshift(supabase).decide({
       card: card.id,
-      verb: 'approve',
+      verb,
       digest: card.digest,
-      note: 'approved by demo --approve',
+      note:
+        verb === 'reject'
+          ? `more than ${refundLimitEur} €: not without a second look`
+          : 'demo --approve',
       idempotencyKey: `demo-${card.id}`,
     })
-    print.talk(`  ${colors.green('approved')} (--approve)\n`)
+    print.talk(
+      `  ${verb === 'approve' ? colors.green('approved') : colors.red('rejected')} (--approve)\n`,
+    )
   }
 }
 

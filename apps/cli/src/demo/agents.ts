@@ -5,7 +5,8 @@ const described = (value: string, description: string): object => ({ const: valu
 /** Tools by name, in the shape of `set_tool`. */
 export const tools = {
   save_draft: {
-    description: 'Keep a draft reply to the customer. A person sends it later.',
+    description:
+      'Keep a draft reply to the customer; a person sends it later. For delivery, complaint, invoice, cancellation and other mails.',
     effects: 'none',
     risk: 'low',
     input_schema: {

@@ -1,6 +1,6 @@
 import type { ProviderAccess } from '../env.ts'
 import { ModelError } from '../models/errors.ts'
-import type { ModelRequest, ModelResponse, Provider } from '../models/types.ts'
+import type { ModelRequest, ModelResponse, Provider, Usage } from '../models/types.ts'
 import type { FailureClass, NewCall } from '../rpc.ts'
 import { costUsd, worstCaseUsd } from './cost.ts'
 import { failed, type Move, withStep } from './move.ts'
@@ -63,7 +63,7 @@ export async function callModel(move: Move, context: CallContext): Promise<Move>
   } catch (error) {
     // An interrupted call is nobody's failure: the task is given back and the call made again.
     if (!(error instanceof ModelError) || error.kind === 'aborted') throw error
-    return refused(move, { error, audit, latencyMs: Math.round(context.now() - started) })
+    return refused(move, { model, error, audit, latencyMs: Math.round(context.now() - started) })
   }
 }
 
@@ -130,7 +130,7 @@ function answered(
   call: { model: Model; response: ModelResponse; audit: CallAudit; latencyMs: number },
 ): Move {
   const { response, model, audit, latencyMs } = call
-  const { text, toolCalls, stop, refusal, usage } = response
+  const { text, toolCalls, stop, refusal } = response
   const output = { text, toolCalls, stop, ...(refusal ? { refusal } : {}) }
   const next = withStep(move, {
     kind: 'model_call',
@@ -139,30 +139,19 @@ function answered(
     output,
     duration_ms: latencyMs,
   })
+  const billed = bill(model, { usage: response.usage, estimated: response.usageMissing })
   return {
     ...next,
-    calls: [
-      {
-        ...audit,
-        output,
-        latency_ms: latencyMs,
-        input_tokens: usage.input,
-        output_tokens: usage.output,
-        cache_read_tokens: usage.cacheRead,
-        cache_write_tokens: usage.cacheWrite5m + usage.cacheWrite1h,
-        usage_estimated: response.usageMissing,
-        cost_usd: costUsd(model, usage),
-        request_id: response.requestId,
-      },
-    ],
+    calls: [{ ...audit, ...billed, output, latency_ms: latencyMs, request_id: response.requestId }],
   }
 }
 
+/** A failed call is booked too: what was used before a stream broke is on the provider's bill. */
 function refused(
   move: Move,
-  call: { error: ModelError; audit: CallAudit; latencyMs: number },
+  call: { model: Model; error: ModelError; audit: CallAudit; latencyMs: number },
 ): Move {
-  const { error, audit, latencyMs } = call
+  const { model, error, audit, latencyMs } = call
   const described = {
     kind: error.kind,
     status: error.status,
@@ -174,25 +163,37 @@ function refused(
     error: described,
     duration_ms: latencyMs,
   })
+  const billed = bill(model, { usage: error.usage, estimated: true })
   return {
     ...failed(noted, failureClassOf(error), {
       ...described,
       ...(error.retryAfterMs === null ? {} : { retry_after_ms: error.retryAfterMs }),
     }),
     calls: [
-      {
-        ...audit,
-        error: described,
-        latency_ms: latencyMs,
-        input_tokens: 0,
-        output_tokens: 0,
-        cache_read_tokens: 0,
-        cache_write_tokens: 0,
-        usage_estimated: true,
-        cost_usd: 0,
-        request_id: null,
-      },
+      { ...audit, ...billed, error: described, latency_ms: latencyMs, request_id: error.requestId },
     ],
+  }
+}
+
+type Billed = Pick<
+  NewCall,
+  | 'input_tokens'
+  | 'output_tokens'
+  | 'cache_read_tokens'
+  | 'cache_write_tokens'
+  | 'usage_estimated'
+  | 'cost_usd'
+>
+
+function bill(model: Model, counted: { usage: Usage | null; estimated: boolean }): Billed {
+  const { usage, estimated } = counted
+  return {
+    input_tokens: usage?.input ?? 0,
+    output_tokens: usage?.output ?? 0,
+    cache_read_tokens: usage?.cacheRead ?? 0,
+    cache_write_tokens: (usage?.cacheWrite5m ?? 0) + (usage?.cacheWrite1h ?? 0),
+    usage_estimated: estimated,
+    cost_usd: usage ? costUsd(model, usage) : 0,
   }
 }
 
