@@ -79,7 +79,7 @@ async function readUpload(request: IncomingMessage): Promise<Deployment> {
   return { metadata, files }
 }
 
-/** The fields of the API's `FunctionDeployResponse` that the CLI insists on. */
+/** As much of the API's answer as satisfies the CLI. */
 function deployed(slug: string) {
   return { id: slug, slug, name: slug, status: 'ACTIVE', version: 1 }
 }
