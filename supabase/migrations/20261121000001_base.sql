@@ -39,7 +39,7 @@ comment on table nightshift_private.errors is
 
 insert into nightshift_private.errors (code, name, status, message, hint) values
   ('NS001', 'invalid_request',      400, '%s', 'Compare the call with docs/reference.md.'),
-  ('NS002', 'unknown_field',        400, 'Unknown field "%s" in task %s', 'Known fields: %s.'),
+  ('NS002', 'unknown_field',        400, 'Unknown field "%s" in %s', 'Known fields: %s.'),
   ('NS010', 'project_not_found',    404, 'Cannot find project "%s" among yours', 'Check the id, or ask an owner to add you as a member.'),
   ('NS011', 'role_required',        403, 'Cannot %s in this project with role "%s"', 'Needs one of the roles: %s.'),
   ('NS020', 'agent_unknown',        422, 'Cannot find agent "%s" in project "%s"', 'Create it with set_agent, or check the spelling.'),
@@ -48,8 +48,10 @@ insert into nightshift_private.errors (code, name, status, message, hint) values
   ('NS023', 'payload_too_deep',     422, 'Payload "%s" is nested deeper than %s levels', 'Flatten it, or pass it as text.'),
   ('NS024', 'idempotency_conflict', 409, 'Idempotency key "%s" was used with other content by task %s', 'Use a new key for new content.'),
   ('NS025', 'dependency_unknown',   422, 'Cannot find dependency "%s" of task %s', 'Name an earlier key of the same call or the id of a task of the same project.'),
-  ('NS026', 'schema_unsupported',   422, 'Schema of "%s" uses unsupported keyword "%s"', 'Supported keywords are listed in docs/reference.md.'),
+  ('NS026', 'schema_unsupported',   422, 'Schema of "%s" cannot be enforced: %s', 'Supported keywords are listed in docs/reference.md.'),
   ('NS027', 'tool_unknown',         422, 'Cannot find tool "%s" in project "%s"', 'Create it with set_tool first.'),
+  ('NS028', 'dependency_ended',     409, 'Cannot wait for task %s: it is "%s"', 'Retry that task first, or leave it out of "after".'),
+  ('NS029', 'parent_ended',         409, 'Cannot add a child to task %s: it is "%s"', 'Name a live task as parent, or none.'),
   ('NS030', 'stale_fence',          409, 'Task %s is no longer held with fence %s', 'Stop working on it: another worker or a decision has taken over.'),
   ('NS031', 'illegal_transition',   409, 'Cannot change task %s from "%s" to "%s"', 'Legal transitions are the rows of nightshift.task_transitions.'),
   ('NS032', 'task_not_found',       404, 'Cannot find task %s', 'Check the id; tasks of other projects are invisible.'),
@@ -59,8 +61,7 @@ insert into nightshift_private.errors (code, name, status, message, hint) values
   ('NS041', 'card_already_decided', 409, 'Card %s was already %s by %s at %s', 'The first decision stands.'),
   ('NS042', 'card_changed',         409, 'Card %s shows other content than the digest you sent', 'Read the card again and decide on what it says now.'),
   ('NS043', 'verb_not_allowed',     422, 'Cannot "%s" card %s', 'Allowed verbs: %s.'),
-  ('NS050', 'append_only',          403, 'Cannot change rows of %s', 'The audit log only grows; erase a person with subject_erase.'),
-  ('NS060', 'setting_missing',      500, 'Cannot find setting "%s"', 'Run nightshift doctor.');
+  ('NS050', 'append_only',          403, 'Cannot change rows of %s', 'The audit log only grows; erase a person with subject_erase.');
 
 revoke all on nightshift_private.errors from public;
 
@@ -114,37 +115,62 @@ language sql immutable parallel safe strict set search_path = '' as $$
   select pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(p_text, 'UTF8')), 'hex')
 $$;
 
--- The keyword of a JSON Schema that `schema_violation` would not enforce, or null. Definitions with
--- such a keyword are refused, so that nobody believes in a check that does not happen.
-create function nightshift_private.unsupported_keyword(p_schema jsonb) returns text
+-- Why `schema_violation` could not enforce a JSON Schema, or null. Definitions with such a schema are
+-- refused, so that nobody believes in a check that does not happen or that fails on every input.
+create function nightshift_private.schema_problem(p_schema jsonb) returns text
 language plpgsql immutable set search_path = '' as $$
 declare
+  c_keywords constant jsonb := '{"type": "type", "required": "array", "enum": "array", "const": "any",
+    "properties": "map", "$defs": "map", "items": "schema", "additionalProperties": "schema",
+    "anyOf": "list", "oneOf": "list", "allOf": "list", "minLength": "number", "maxLength": "number", "pattern": "pattern",
+    "minimum": "number", "maximum": "number", "exclusiveMinimum": "number", "exclusiveMaximum": "number",
+    "minItems": "number", "maxItems": "number", "title": "any", "description": "any", "default": "any",
+    "examples": "any", "format": "any", "$schema": "any", "$id": "any", "$comment": "any"}';
   v_key text;
   v_value jsonb;
-  v_found text;
+  v_problem text;
 begin
-  if pg_catalog.jsonb_typeof(p_schema) is distinct from 'object' then
-    return case when p_schema in ('true', 'false') then null else 'schema' end;
-  end if;
+  if p_schema is null or pg_catalog.jsonb_typeof(p_schema) = 'boolean' then return null; end if;
+  if pg_catalog.jsonb_typeof(p_schema) <> 'object' then return 'a schema must be an object or a boolean'; end if;
   for v_key, v_value in select * from pg_catalog.jsonb_each(p_schema) loop
-    if v_key in ('properties', '$defs') then
-      select nightshift_private.unsupported_keyword(value) into v_found
-        from pg_catalog.jsonb_each(v_value)
-        where nightshift_private.unsupported_keyword(value) is not null limit 1;
-    elsif v_key in ('items', 'additionalProperties') then
-      v_found := nightshift_private.unsupported_keyword(v_value);
-    elsif v_key in ('anyOf', 'oneOf', 'allOf') then
-      select nightshift_private.unsupported_keyword(value) into v_found
-        from pg_catalog.jsonb_array_elements(v_value)
-        where nightshift_private.unsupported_keyword(value) is not null limit 1;
-    elsif v_key not in ('type', 'required', 'enum', 'const', 'minLength', 'maxLength', 'minimum', 'maximum',
-        'exclusiveMinimum', 'exclusiveMaximum', 'minItems', 'maxItems', 'pattern', 'title', 'description',
-        'default', 'examples', 'format', '$schema', '$id', '$comment') then
-      v_found := v_key;
-    end if;
-    if v_found is not null then return v_found; end if;
+    v_problem := case
+      when not c_keywords ? v_key then pg_catalog.format('keyword "%s" is not supported', v_key)
+      when c_keywords ->> v_key = 'schema' then nightshift_private.schema_problem(v_value)
+      else nightshift_private.keyword_problem(v_key, c_keywords ->> v_key, v_value) end;
+    if v_problem is not null then return v_problem; end if;
   end loop;
   return null;
+end
+$$;
+
+-- What is wrong with the value of one keyword. p_kind: how schema_problem reads it.
+create function nightshift_private.keyword_problem(p_key text, p_kind text, p_value jsonb) returns text
+language plpgsql immutable set search_path = '' as $$
+declare
+  v_type text := pg_catalog.jsonb_typeof(p_value);
+begin
+  case p_kind
+  when 'map' then
+    if v_type <> 'object' then return pg_catalog.format('"%s" must be an object', p_key); end if;
+    return (select nightshift_private.schema_problem(value) from pg_catalog.jsonb_each(p_value)
+      where nightshift_private.schema_problem(value) is not null limit 1);
+  when 'list' then
+    if v_type <> 'array' then return pg_catalog.format('"%s" must be an array', p_key); end if;
+    return (select nightshift_private.schema_problem(value) from pg_catalog.jsonb_array_elements(p_value)
+      where nightshift_private.schema_problem(value) is not null limit 1);
+  when 'type' then
+    return (select pg_catalog.format('type %s is unknown', value) from pg_catalog.jsonb_array_elements(
+        case when v_type = 'array' then p_value else pg_catalog.jsonb_build_array(p_value) end)
+      where not value <@ '["object", "array", "string", "number", "integer", "boolean", "null"]' limit 1);
+  when 'pattern' then
+    if v_type <> 'string' then return '"pattern" must be a string'; end if;
+    perform '' ~ (p_value #>> '{}');
+    return null;
+  else
+    return case when p_kind <> 'any' and v_type <> p_kind then pg_catalog.format('"%s" must be of type %s', p_key, p_kind) end;
+  end case;
+exception when invalid_regular_expression then
+  return pg_catalog.format('pattern %s is not a regular expression', p_value);
 end
 $$;
 
@@ -166,7 +192,8 @@ declare
 begin
   if p_schema is null or p_schema = 'true' then return null; end if;
   if p_schema = 'false' then return p_path || ' is not allowed'; end if;
-  if p_schema ? 'type' and not exists (
+  -- The plain comparison first: it decides nearly always and spares starting a query.
+  if p_schema ->> 'type' <> v_type and not exists (
     select from pg_catalog.jsonb_array_elements_text(
       case when pg_catalog.jsonb_typeof(p_schema -> 'type') = 'array' then p_schema -> 'type'
            else pg_catalog.jsonb_build_array(p_schema -> 'type') end) as t(name)
@@ -176,16 +203,25 @@ begin
   if p_schema ? 'const' and p_schema -> 'const' <> p_value then
     return pg_catalog.format('%s must be %s', p_path, p_schema -> 'const');
   end if;
-  if p_schema ? 'enum' and not (p_schema -> 'enum') @> pg_catalog.jsonb_build_array(p_value) then
+  -- Not `@>`: that also finds a value which is only part of an allowed object or array.
+  if p_schema ? 'enum' and not exists (select from pg_catalog.jsonb_array_elements(p_schema -> 'enum') where value = p_value) then
     return pg_catalog.format('%s must be one of %s', p_path, p_schema -> 'enum');
   end if;
-  v_found := case v_type
-    when 'object' then nightshift_private.object_violation(p_schema, p_value, p_path)
-    when 'array' then nightshift_private.array_violation(p_schema, p_value, p_path)
-    when 'string' then nightshift_private.string_violation(p_schema, p_value #>> '{}', p_path)
-    when 'number' then nightshift_private.number_violation(p_schema, p_value::numeric, p_path)
-  end;
-  return coalesce(v_found, nightshift_private.branch_violation(p_schema, p_value, p_path));
+  -- One statement per kind: an expression that is still being evaluated further up (object in object)
+  -- cannot be reused by plpgsql, and one CASE for all made every string pay for that (125 -> 70 µs a request).
+  if v_type = 'object' then
+    v_found := nightshift_private.object_violation(p_schema, p_value, p_path);
+  elsif v_type = 'array' then
+    v_found := nightshift_private.array_violation(p_schema, p_value, p_path);
+  elsif v_type = 'string' and p_schema ?| array['minLength', 'maxLength', 'pattern'] then
+    v_found := nightshift_private.string_violation(p_schema, p_value #>> '{}', p_path);
+  elsif v_type = 'number' then
+    v_found := nightshift_private.number_violation(p_schema, p_value::numeric, p_path);
+  end if;
+  if v_found is null and p_schema ?| array['allOf', 'anyOf', 'oneOf'] then
+    v_found := nightshift_private.branch_violation(p_schema, p_value, p_path);
+  end if;
+  return v_found;
 end
 $$;
 
@@ -215,10 +251,10 @@ declare
   v_length int := pg_catalog.jsonb_array_length(p_value);
   v_found text;
 begin
-  if v_length < (p_schema ->> 'minItems')::int then
+  if v_length < (p_schema ->> 'minItems')::numeric then
     return pg_catalog.format('%s has %s items, wanted at least %s', p_path, v_length, p_schema ->> 'minItems');
   end if;
-  if v_length > (p_schema ->> 'maxItems')::int then
+  if v_length > (p_schema ->> 'maxItems')::numeric then
     return pg_catalog.format('%s has %s items, wanted at most %s', p_path, v_length, p_schema ->> 'maxItems');
   end if;
   if not p_schema ? 'items' then return null; end if;
@@ -233,9 +269,9 @@ $$;
 create function nightshift_private.string_violation(p_schema jsonb, p_value text, p_path text)
 returns text language sql immutable set search_path = '' as $$
   select case
-    when pg_catalog.length(p_value) < (p_schema ->> 'minLength')::int
+    when pg_catalog.length(p_value) < (p_schema ->> 'minLength')::numeric
       then pg_catalog.format('%s has %s characters, wanted at least %s', p_path, pg_catalog.length(p_value), p_schema ->> 'minLength')
-    when pg_catalog.length(p_value) > (p_schema ->> 'maxLength')::int
+    when pg_catalog.length(p_value) > (p_schema ->> 'maxLength')::numeric
       then pg_catalog.format('%s has %s characters, wanted at most %s', p_path, pg_catalog.length(p_value), p_schema ->> 'maxLength')
     when p_schema ? 'pattern' and p_value !~ (p_schema ->> 'pattern')
       then pg_catalog.format('%s does not match the pattern %s', p_path, p_schema ->> 'pattern')
@@ -262,20 +298,41 @@ declare
   v_passing int;
   v_found text;
 begin
-  if p_schema ? 'allOf' then
-    select nightshift_private.schema_violation(value, p_value, p_path) into v_found
-      from pg_catalog.jsonb_array_elements(p_schema -> 'allOf')
-      where nightshift_private.schema_violation(value, p_value, p_path) is not null limit 1;
-    if v_found is not null then return v_found; end if;
+  select nightshift_private.schema_violation(value, p_value, p_path) into v_found
+    from pg_catalog.jsonb_array_elements(p_schema -> 'allOf')
+    where nightshift_private.schema_violation(value, p_value, p_path) is not null limit 1;
+  if v_found is not null then return v_found; end if;
+  if p_schema ? 'anyOf' and not exists (
+    select from pg_catalog.jsonb_array_elements(p_schema -> 'anyOf')
+    where nightshift_private.schema_violation(value, p_value, p_path) is null) then
+    return p_path || ' fits none of the allowed shapes';
   end if;
-  if p_schema ?| array['anyOf', 'oneOf'] then
-    select pg_catalog.count(*) into v_passing
-      from pg_catalog.jsonb_array_elements(coalesce(p_schema -> 'oneOf', p_schema -> 'anyOf'))
-      where nightshift_private.schema_violation(value, p_value, p_path) is null;
-    if v_passing = 0 then return p_path || ' fits none of the allowed shapes'; end if;
-    if v_passing > 1 and p_schema ? 'oneOf' then return p_path || ' fits more than one of the allowed shapes'; end if;
+  if not p_schema ? 'oneOf' then return null; end if;
+  select pg_catalog.count(*) into v_passing from pg_catalog.jsonb_array_elements(p_schema -> 'oneOf')
+    where nightshift_private.schema_violation(value, p_value, p_path) is null;
+  return case when v_passing = 0 then p_path || ' fits none of the allowed shapes'
+    when v_passing > 1 then p_path || ' fits more than one of the allowed shapes' end;
+end
+$$;
+
+-- Refuses what a caller handed in unless it is an object that fits p_schema; other fields than its
+-- properties are named together with the known ones. p_name is how messages call it.
+create function nightshift_private.check_object(p_name text, p_value jsonb, p_schema jsonb) returns void
+language plpgsql immutable set search_path = '' as $$
+declare
+  v_key text;
+  v_violation text;
+begin
+  if pg_catalog.jsonb_typeof(p_value) is distinct from 'object' then
+    perform nightshift_private.fault('NS001', pg_catalog.format('%s must be a JSON object', p_name));
   end if;
-  return null;
+  select k into v_key from pg_catalog.jsonb_object_keys(p_value) k where not (p_schema -> 'properties') ? k limit 1;
+  if v_key is not null then
+    perform nightshift_private.fault('NS002', v_key, p_name,
+      (select pg_catalog.string_agg(k, ', ' order by k) from pg_catalog.jsonb_object_keys(p_schema -> 'properties') k));
+  end if;
+  v_violation := nightshift_private.schema_violation(p_schema, p_value, p_name);
+  if v_violation is not null then perform nightshift_private.fault('NS001', v_violation); end if;
 end
 $$;
 

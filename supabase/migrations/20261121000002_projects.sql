@@ -38,10 +38,13 @@ create policy members_read_members on nightshift.members for select to authentic
 
 grant select on nightshift.projects, nightshift.members to authenticated, service_role;
 
--- True for the secret key and for the database's own roles (Studio, migrations, cron): no end user.
+-- True for the secret key and for the database's own sessions (Studio, migrations, cron). A request
+-- that claims no role, or that runs as one of the public roles without claims, is nobody's service.
 create function nightshift_private.is_service() returns boolean
 language sql stable set search_path = '' as $$
-  select coalesce(nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::jsonb ->> 'role', 'service_role') = 'service_role'
+  select case when coalesce(pg_catalog.current_setting('request.jwt.claims', true), '') = ''
+    then pg_catalog.current_setting('role') not in ('anon', 'authenticated')
+    else coalesce(auth.role() = 'service_role', false) end
 $$;
 
 -- Refuses a caller who is not a member with one of the roles. Strangers and unknown projects get the
@@ -84,7 +87,10 @@ create function nightshift.set_member(project uuid, user_id uuid, role text) ret
 language plpgsql security definer set search_path = '' as $$
 begin
   perform nightshift_private.require_role(project, 'change members', 'owner');
-  perform from nightshift.projects p where p.id = project for update;
+  if not set_member.role = any ('{owner,operator,reviewer,auditor,viewer}') then
+    perform nightshift_private.fault('NS001', pg_catalog.format('Unknown role "%s"', set_member.role));
+  end if;
+  perform from nightshift.projects p where p.id = project for no key update;
   if set_member.role is null then
     delete from nightshift.members m where m.project_id = project and m.user_id = set_member.user_id;
   else

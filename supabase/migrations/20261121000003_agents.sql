@@ -48,30 +48,21 @@ create policy members_read_agents on nightshift.agents for select to authenticat
   using (project_id = any (array(select nightshift_private.my_projects())));
 grant select on nightshift.tools, nightshift.agents to authenticated, service_role;
 
--- Refuses a schema with keywords that would not be enforced.
+-- Refuses a schema that would not be enforced.
 create function nightshift_private.check_schema(p_owner text, p_schema jsonb) returns void
 language plpgsql immutable set search_path = '' as $$
 declare
-  v_keyword text := nightshift_private.unsupported_keyword(p_schema);
+  v_problem text := nightshift_private.schema_problem(p_schema);
 begin
-  if p_schema is not null and v_keyword is not null then
-    perform nightshift_private.fault('NS026', p_owner, v_keyword);
-  end if;
+  if v_problem is not null then perform nightshift_private.fault('NS026', p_owner, v_problem); end if;
 end
 $$;
 
--- Refuses unknown keys of a definition, naming the allowed ones.
-create function nightshift_private.check_keys(p_value jsonb, p_owner text, variadic p_allowed text[]) returns void
+create function nightshift_private.check_name(p_name text, p_pattern text) returns void
 language plpgsql immutable set search_path = '' as $$
-declare
-  v_key text;
 begin
-  if pg_catalog.jsonb_typeof(p_value) is distinct from 'object' then
-    perform nightshift_private.fault('NS001', pg_catalog.format('Definition of %s must be a JSON object', p_owner));
-  end if;
-  select k into v_key from pg_catalog.jsonb_object_keys(p_value) k where not k = any (p_allowed) limit 1;
-  if v_key is not null then
-    perform nightshift_private.fault('NS002', v_key, p_owner, pg_catalog.array_to_string(p_allowed, ', '));
+  if p_name is null or p_name !~ p_pattern then
+    perform nightshift_private.fault('NS001', pg_catalog.format('Name "%s" does not match %s', pg_catalog.left(p_name, 80), p_pattern));
   end if;
 end
 $$;
@@ -81,7 +72,14 @@ create function nightshift.set_tool(project uuid, name text, definition jsonb) r
 language plpgsql security definer set search_path = '' as $$
 begin
   perform nightshift_private.require_role(project, 'change tools', 'owner', 'operator');
-  perform nightshift_private.check_keys(definition, name, 'description', 'input_schema', 'kind', 'effects', 'risk', 'reversible');
+  perform nightshift_private.check_payload('definition', definition);
+  perform nightshift_private.check_name(name, '^[a-zA-Z0-9_-]{1,64}$');
+  perform nightshift_private.check_object(pg_catalog.format('tool "%s"', name), definition, '{
+    "required": ["description"],
+    "properties": {
+      "description": {"type": "string"}, "input_schema": true, "kind": {"enum": ["record"]},
+      "effects": {"enum": ["none", "idempotent", "external"]},
+      "risk": {"enum": ["low", "medium", "high", "critical"]}, "reversible": {"enum": ["yes", "partly", "no"]}}}');
   perform nightshift_private.check_schema(name, definition -> 'input_schema');
   insert into nightshift.tools as t (project_id, name, description, input_schema, kind, effects, risk, reversible)
   values (project, set_tool.name, definition ->> 'description',
@@ -90,6 +88,27 @@ begin
   on conflict on constraint tools_pkey do update set description = excluded.description,
     input_schema = excluded.input_schema, kind = excluded.kind, effects = excluded.effects,
     risk = excluded.risk, reversible = excluded.reversible;
+end
+$$;
+
+-- Refuses an agent definition with unknown fields, wrong types or schemas that cannot be enforced.
+create function nightshift_private.check_agent(p_name text, p_definition jsonb) returns void
+language plpgsql immutable set search_path = '' as $$
+begin
+  perform nightshift_private.check_name(p_name, '^[a-z0-9][a-z0-9_-]{0,62}$');
+  perform nightshift_private.check_object(pg_catalog.format('agent "%s"', p_name), p_definition, '{
+    "required": ["instructions"],
+    "properties": {
+      "description": {"type": "string"}, "instructions": {"type": "string"},
+      "tier": {"enum": ["ultra", "mid", "cheap", "reasoning"]},
+      "model": {"type": ["string", "null"]}, "tools": {"type": "array", "items": {"type": "string"}},
+      "input_schema": true, "output_schema": true, "queue": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,62}$"},
+      "max_attempts": {"type": "integer", "minimum": 1, "maximum": 20},
+      "max_steps": {"type": "integer", "minimum": 1, "maximum": 1000},
+      "max_output_tokens": {"type": "integer", "minimum": 1, "maximum": 128000},
+      "budget_usd": {"type": ["number", "null"], "minimum": 0, "maximum": 99999999}}}');
+  perform nightshift_private.check_schema(p_name, nullif(p_definition -> 'input_schema', 'null'));
+  perform nightshift_private.check_schema(p_name, nullif(p_definition -> 'output_schema', 'null'));
 end
 $$;
 
@@ -103,11 +122,9 @@ declare
   v_tool text;
 begin
   perform nightshift_private.require_role(project, 'change agents', 'owner', 'operator');
-  perform nightshift_private.check_keys(definition, name, 'description', 'instructions', 'tier', 'model', 'tools',
-    'input_schema', 'output_schema', 'queue', 'max_attempts', 'max_steps', 'max_output_tokens', 'budget_usd');
-  perform nightshift_private.check_schema(name, definition -> 'input_schema');
-  perform nightshift_private.check_schema(name, definition -> 'output_schema');
-  perform from nightshift.projects p where p.id = project for update;
+  perform nightshift_private.check_payload('definition', definition);
+  perform nightshift_private.check_agent(name, definition);
+  perform from nightshift.projects p where p.id = project for no key update;
   select * into v_current from nightshift.agents a where a.project_id = project and a.name = set_agent.name and a.active;
   v_agent := pg_catalog.jsonb_populate_record(
     (project, set_agent.name, coalesce(v_current.version, 0) + 1, true, '', null, 'mid', null, '{}', null, null,

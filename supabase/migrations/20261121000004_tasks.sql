@@ -25,8 +25,8 @@ select f, t from (values
   ('awaiting_tool', array['pending', 'failed', 'cancelled']),
   ('awaiting_approval', array['pending', 'failed', 'cancelled']),
   ('awaiting_children', array['pending', 'failed', 'cancelled']),
-  ('failed', array['pending']),
-  ('cancelled', array['pending'])
+  ('failed', array['pending', 'blocked', 'awaiting_children']),
+  ('cancelled', array['pending', 'blocked', 'awaiting_children'])
 ) as v(f, ts), unnest(ts) as t;
 
 create sequence nightshift_private.fence as bigint;
@@ -36,7 +36,7 @@ create table nightshift.tasks (
   project_id uuid not null references nightshift.projects (id) on delete cascade,
   agent text not null,
   agent_version int not null,
-  queue text not null default 'default',
+  queue text not null default 'default' check (queue ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
   status text not null check (status in ('blocked', 'scheduled', 'pending', 'running', 'awaiting_tool',
     'awaiting_approval', 'awaiting_children', 'completed', 'failed', 'cancelled')),
   lane smallint not null default 2 check (lane between 0 and 5),
@@ -52,9 +52,9 @@ create table nightshift.tasks (
   deadline_at timestamptz,
   idempotency_key text check (length(idempotency_key) between 1 and 255),
   request_digest text,
-  subject text,
-  purpose text not null default 'operations',
-  labels text[] not null default '{}',
+  subject text check (length(subject) <= 255),
+  purpose text not null default 'operations' check (length(purpose) <= 255),
+  labels text[] not null default '{}' check (cardinality(labels) <= 20 and length(labels::text) <= 2000),
   parent_id bigint,
   combinator text check (combinator in ('all', 'race', 'any', 'all_settled')),
   open_dependencies int not null default 0,
@@ -85,7 +85,7 @@ create table nightshift.tasks (
 comment on table nightshift.tasks is 'One row per promised piece of work. Insert your own columns; everything else changes through functions.';
 comment on column nightshift.tasks.lane is 'Priority lane: 0 (urgent) to 5 (background).';
 comment on column nightshift.tasks.attempt is 'Executions that count against max_attempts; rescues and waits do not.';
-comment on column nightshift.tasks.fence is 'Number of the latest claim; a worker that holds an older one is refused.';
+comment on column nightshift.tasks.fence is 'Number of the latest claim, null after a rescue; a worker that holds another one is refused.';
 comment on column nightshift.tasks.open_dependencies is 'Tasks this one still waits for; it is blocked until 0.';
 comment on column nightshift.tasks.version is 'Grows with every change; the newer version wins for a reader that sees events out of order.';
 
@@ -146,11 +146,12 @@ begin
   select * into v_agent from nightshift.agents
     where project_id = new.project_id and name = new.agent and active;
   if v_agent.name is null then
-    perform nightshift_private.fault('NS020', coalesce(new.agent, 'null'), new.project_id::text);
+    perform nightshift_private.fault('NS020', coalesce(pg_catalog.left(new.agent, 80), 'null'), new.project_id::text);
   end if;
   perform nightshift_private.check_payload('input', new.input);
   v_violation := nightshift_private.schema_violation(v_agent.input_schema, new.input);
   if v_violation is not null then perform nightshift_private.fault('NS021', new.agent, v_violation); end if;
+  perform nightshift_private.check_parent(new);
   new.agent_version := v_agent.version;
   new.queue := coalesce(nullif(new.queue, 'default'), v_agent.queue);
   new.max_attempts := v_agent.max_attempts;
@@ -166,6 +167,20 @@ begin
 end
 $$;
 
+-- Refuses children of tasks that have ended: nothing would cancel or await them.
+create function nightshift_private.check_parent(p_task nightshift.tasks) returns void
+language plpgsql stable set search_path = '' as $$
+declare
+  v_status text;
+begin
+  if p_task.parent_id is null then return; end if;
+  select status into v_status from nightshift.tasks where project_id = p_task.project_id and id = p_task.parent_id;
+  if v_status in ('completed', 'failed', 'cancelled') then
+    perform nightshift_private.fault('NS029', p_task.parent_id::text, v_status);
+  end if;
+end
+$$;
+
 -- What makes two requests with one idempotency key the same request.
 create function nightshift_private.request_digest(p_task nightshift.tasks) returns text
 language sql immutable set search_path = '' as $$
@@ -178,118 +193,198 @@ create trigger prepare before insert on nightshift.tasks
 
 -- Refuses what is not a task request: unknown fields, wrong types. p_name is how messages call it.
 create function nightshift_private.check_request(p_request jsonb, p_name text) returns void
-language plpgsql immutable set search_path = '' as $$
-declare
-  v_violation text;
+language plpgsql stable set search_path = '' as $$
 begin
-  if pg_catalog.jsonb_typeof(p_request) is distinct from 'object' then
-    perform nightshift_private.fault('NS001', pg_catalog.format('Task %s must be a JSON object', p_name));
-  end if;
-  perform nightshift_private.check_keys(p_request, p_name, 'project', 'agent', 'input', 'key', 'lane', 'queue', 'run_at', 'after',
-    'parent', 'combinator', 'idempotency_key', 'subject', 'purpose', 'budget_usd', 'deadline_at', 'labels');
-  v_violation := nightshift_private.schema_violation('{
+  perform nightshift_private.check_object(p_name, p_request, '{
     "required": ["project", "agent"],
     "properties": {
-      "project": {"type": "string", "pattern": "^[0-9a-fA-F-]{36}$"},
-      "agent": {"type": "string"}, "key": {"type": "string", "minLength": 1, "maxLength": 255},
-      "lane": {"type": "integer", "minimum": 0, "maximum": 5}, "queue": {"type": "string", "minLength": 1, "maxLength": 63},
+      "project": {"type": "string", "pattern": "^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"},
+      "agent": {"type": "string", "maxLength": 63}, "input": true,
+      "key": {"type": "string", "minLength": 1, "maxLength": 255},
+      "lane": {"type": "integer", "minimum": 0, "maximum": 5},
+      "queue": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,62}$"},
       "run_at": {"type": "string"}, "deadline_at": {"type": "string"},
       "after": {"type": "array", "items": {"type": ["string", "integer"]}, "maxItems": 10000},
       "parent": {"type": ["string", "integer"]},
       "combinator": {"enum": ["all", "race", "any", "all_settled"]},
       "idempotency_key": {"type": "string", "minLength": 1, "maxLength": 255},
-      "subject": {"type": "string"}, "purpose": {"type": "string"},
-      "budget_usd": {"type": "number", "minimum": 0},
-      "labels": {"type": "array", "items": {"type": "string"}, "maxItems": 20}}}', p_request, 'task ' || p_name);
-  if v_violation is not null then perform nightshift_private.fault('NS001', v_violation); end if;
+      "subject": {"type": "string", "maxLength": 255}, "purpose": {"type": "string", "maxLength": 255},
+      "budget_usd": {"type": "number", "minimum": 0, "maximum": 99999999},
+      "labels": {"type": "array", "items": {"type": "string", "maxLength": 80}, "maxItems": 20}}}');
+  if p_request ?| array['run_at', 'deadline_at'] then
+    perform nightshift_private.check_time(p_request ->> 'run_at', p_name || '.run_at');
+    perform nightshift_private.check_time(p_request ->> 'deadline_at', p_name || '.deadline_at');
+  end if;
+  if p_request ? 'combinator' and not p_request ? 'key' then
+    perform nightshift_private.fault('NS001', p_name || ' has a combinator and needs a "key" for its children');
+  end if;
 end
 $$;
 
--- The task a request refers to: a key of the same call, or the id of a task of the same project.
-create function nightshift_private.resolve_reference(p_reference jsonb, p_project uuid, p_keys jsonb, p_name text)
-returns bigint language plpgsql stable set search_path = '' as $$
+-- Refuses what is not an ISO 8601 time; absent is fine.
+create function nightshift_private.check_time(p_text text, p_name text) returns void
+language plpgsql stable set search_path = '' as $$
 declare
-  v_id bigint := (p_keys ->> (p_reference #>> '{}'))::bigint;
+  v_time timestamptz;
 begin
-  if v_id is null and p_reference #>> '{}' ~ '^[0-9]{1,18}$' then
-    select id into v_id from nightshift.tasks where id = (p_reference #>> '{}')::bigint and project_id = p_project;
-  end if;
-  if v_id is null then
-    perform nightshift_private.fault('NS025', coalesce(p_reference #>> '{}', 'null'), p_name);
-  end if;
-  return v_id;
+  if p_text ~ '^\d{4}-\d\d-\d\d' then v_time := p_text; end if;
+  if v_time is not null or p_text is null then return; end if;
+  raise invalid_datetime_format;
+exception when datetime_field_overflow or invalid_datetime_format or invalid_parameter_value then
+  perform nightshift_private.fault('NS001', pg_catalog.format('%s is "%s", wanted an ISO 8601 time', p_name, pg_catalog.left(p_text, 80)));
 end
 $$;
 
--- Share-locks, in ascending order, the existing tasks that requests refer to, so that none of them
--- can finish between being looked at and being linked.
-create function nightshift_private.lock_references(p_requests jsonb) returns void
+-- Refuses the whole call if one element is no task request, a key is used twice, or the caller may
+-- not enqueue in one of the projects. A single object counts as an array of one.
+create function nightshift_private.check_requests(p_tasks jsonb) returns jsonb
+language plpgsql stable set search_path = '' as $$
+declare
+  v_tasks jsonb := case when pg_catalog.jsonb_typeof(p_tasks) = 'object' then pg_catalog.jsonb_build_array(p_tasks) else p_tasks end;
+  v_key text;
+begin
+  if pg_catalog.jsonb_typeof(v_tasks) is distinct from 'array' or pg_catalog.jsonb_array_length(v_tasks) not between 1 and 10000 then
+    perform nightshift_private.fault('NS001', 'Argument "tasks" must be an array of 1 to 10000 task objects');
+  end if;
+  perform nightshift_private.check_request(value, 'task ' || coalesce(pg_catalog.quote_ident(pg_catalog.left(value ->> 'key', 80)), '#' || place))
+    from pg_catalog.jsonb_array_elements(v_tasks) with ordinality as r(value, place);
+  perform nightshift_private.require_role(project::uuid, 'enqueue tasks', 'owner', 'operator')
+    from (select distinct value ->> 'project' from pg_catalog.jsonb_array_elements(v_tasks)) as p(project);
+  select value ->> 'key' into v_key from pg_catalog.jsonb_array_elements(v_tasks)
+    where value ? 'key' group by 1 having pg_catalog.count(*) > 1 limit 1;
+  if v_key is not null then
+    perform nightshift_private.fault('NS001', pg_catalog.format('Key "%s" is used twice in one call', v_key));
+  end if;
+  return v_tasks;
+end
+$$;
+
+-- The id of each request, in order: of the task that its idempotency key already made, else a new one.
+-- Two requests of one call with the same idempotency key are one task.
+create function nightshift_private.assign_ids(p_tasks jsonb) returns bigint[]
 language sql set search_path = '' as $$
-  select null from nightshift.tasks where id in (
-    select (r #>> '{}')::bigint from pg_catalog.jsonb_array_elements(p_requests) q,
-      lateral (select q -> 'parent' union all
-        select a from pg_catalog.jsonb_array_elements(case when pg_catalog.jsonb_typeof(q -> 'after') = 'array' then q -> 'after' else '[]' end) a) as x(r)
-    where r #>> '{}' ~ '^[0-9]{1,18}$') order by id for share
+  with request as materialized (
+    select r.place, t.id as existing, case when r.value ? 'idempotency_key'
+      then (r.value ->> 'project')::uuid || ' ' || (r.value ->> 'idempotency_key') else r.place::text end as identity
+    from pg_catalog.jsonb_array_elements(p_tasks) with ordinality as r(value, place)
+    left join nightshift.tasks t
+      on t.project_id = (r.value ->> 'project')::uuid and t.idempotency_key = r.value ->> 'idempotency_key'
+  ), numbered as materialized (
+    select identity, coalesce(existing, pg_catalog.nextval('nightshift.tasks_id_seq')) as id
+    from (select identity, pg_catalog.min(existing) as existing from request group by identity order by pg_catalog.min(place)) as one
+  )
+  select pg_catalog.array_agg(n.id order by r.place) from request r join numbered n using (identity)
 $$;
 
--- Inserts one request, or finds the task that the same idempotency key already made.
-create function nightshift_private.enqueue_one(p_request jsonb, p_keys jsonb, p_name text, out o_task nightshift.tasks, out o_created boolean)
+-- What requests refer to: `parent` and `after` name an earlier key of the call or a task of the project.
+-- id is null where there is no such task; status is null for tasks that are not inserted yet.
+create function nightshift_private.references_of(p_tasks jsonb, p_ids bigint[])
+returns table (place bigint, kind text, name text, id bigint, status text)
+language sql stable set search_path = '' as $$
+  with request as materialized (
+    select r.place, r.value, (r.value ->> 'project')::uuid as project_id, r.value ->> 'key' as key
+    from pg_catalog.jsonb_array_elements(p_tasks) with ordinality as r(value, place)
+  ), reference as (
+    select place, project_id, 'parent' as kind, value ->> 'parent' as name from request where value ? 'parent'
+    union
+    select place, project_id, 'after', pg_catalog.jsonb_array_elements_text(value -> 'after') from request
+  ), resolved as (
+    select f.*, k.place is not null as is_key,
+      coalesce(p_ids[k.place], case when f.name ~ '^[0-9]{1,18}$' then f.name::bigint end) as id
+    from reference f left join request k on k.key = f.name and k.place < f.place and k.project_id = f.project_id
+  )
+  select r.place, r.kind, r.name, case when r.is_key or t.id is not null then r.id end, t.status
+  from resolved r left join nightshift.tasks t on t.id = r.id and t.project_id = r.project_id
+$$;
+
+-- Locks, in ascending order, the existing tasks that requests refer to, so that none of them can end
+-- between being looked at and being linked.
+create function nightshift_private.lock_references(p_tasks jsonb) returns void
 language plpgsql set search_path = '' as $$
-declare
-  v_project uuid := (p_request ->> 'project')::uuid;
-  v_parent bigint;
-  v_dependencies bigint[];
-  v_open int;
 begin
-  if p_request ? 'parent' then
-    v_parent := nightshift_private.resolve_reference(p_request -> 'parent', v_project, p_keys, p_name);
-    if exists (select from nightshift.tasks where id = v_parent and status in ('completed', 'failed', 'cancelled')) then
-      perform nightshift_private.fault('NS031', v_parent::text, 'finished', 'parent of a new task');
-    end if;
-  end if;
-  select pg_catalog.array_agg(distinct nightshift_private.resolve_reference(value, v_project, p_keys, p_name)) into v_dependencies
-    from pg_catalog.jsonb_array_elements(coalesce(p_request -> 'after', '[]'));
-  select pg_catalog.count(*) into v_open from nightshift.tasks where id = any (v_dependencies) and status <> 'completed';
-  insert into nightshift.tasks (project_id, agent, agent_version, status, queue, lane, input, run_at, deadline_at, idempotency_key,
-      subject, purpose, labels, parent_id, combinator, open_dependencies, budget_usd)
-  values (v_project, p_request ->> 'agent', 0, 'pending', coalesce(p_request ->> 'queue', 'default'), coalesce((p_request ->> 'lane')::smallint, 2),
-    coalesce(p_request -> 'input', '{}'), (p_request ->> 'run_at')::timestamptz, (p_request ->> 'deadline_at')::timestamptz,
-    p_request ->> 'idempotency_key', p_request ->> 'subject', coalesce(p_request ->> 'purpose', 'operations'),
-    array(select pg_catalog.jsonb_array_elements_text(coalesce(p_request -> 'labels', '[]'))),
-    v_parent, p_request ->> 'combinator', v_open, (p_request ->> 'budget_usd')::numeric)
-  on conflict on constraint tasks_idempotency do nothing
-  returning * into o_task;
-  o_created := o_task.id is not null;
-  if o_created then
-    insert into nightshift.task_dependencies (project_id, task_id, depends_on)
-      select v_project, o_task.id, d from pg_catalog.unnest(v_dependencies) d;
-  else
-    o_task := nightshift_private.find_duplicate(p_request, v_parent);
-  end if;
+  perform from nightshift.tasks t
+    where t.id in (select (r #>> '{}')::bigint
+                   from (select pg_catalog.jsonb_path_query(p_tasks, '$[*].parent') union all select pg_catalog.jsonb_path_query(p_tasks, '$[*].after[*]')) as x (r)
+                   where r #>> '{}' ~ '^[0-9]{1,18}$')
+      and t.project_id in (select (q ->> 'project')::uuid from pg_catalog.jsonb_array_elements(p_tasks) q)
+    order by t.id for share;
 end
 $$;
 
--- The task that holds this idempotency key; refused when it was made from other content.
-create function nightshift_private.find_duplicate(p_request jsonb, p_parent bigint) returns nightshift.tasks
+-- Refuses references to nothing, and to tasks that can no longer be waited for.
+create function nightshift_private.check_references(p_tasks jsonb, p_ids bigint[], p_new bigint[]) returns void
+language plpgsql stable set search_path = '' as $$
+declare
+  v_bad record;
+begin
+  select f.place, f.name, f.id, f.status into v_bad from nightshift_private.references_of(p_tasks, p_ids) f
+    left join pg_catalog.unnest(p_new) n (id) on n.id = p_ids[f.place]
+    where f.id is null or (f.kind = 'after' and f.status in ('failed', 'cancelled') and n.id is not null)
+    order by f.place limit 1;
+  if v_bad.place is null then return; end if;
+  if v_bad.id is not null then perform nightshift_private.fault('NS028', v_bad.id::text, v_bad.status); end if;
+  perform nightshift_private.fault('NS025', pg_catalog.left(v_bad.name, 80),
+    coalesce(p_tasks -> (v_bad.place::int - 1) ->> 'key', '#' || v_bad.place));
+end
+$$;
+
+-- Inserts the requests that are not tasks yet, in one statement; returns their ids.
+create function nightshift_private.insert_requests(p_tasks jsonb, p_ids bigint[]) returns bigint[]
 language plpgsql set search_path = '' as $$
 declare
+  v_new bigint[] := array(select i from pg_catalog.unnest(p_ids) i except select t.id from nightshift.tasks t where t.id = any (p_ids));
+begin
+  perform nightshift_private.check_references(p_tasks, p_ids, v_new);
+  insert into nightshift.tasks (id, project_id, agent, agent_version, status, queue, lane, input, run_at, deadline_at, idempotency_key,
+      subject, purpose, labels, parent_id, combinator, open_dependencies, budget_usd)
+    overriding system value
+  select distinct on (n.id) n.id, (v ->> 'project')::uuid, v ->> 'agent', 0, 'pending', coalesce(v ->> 'queue', 'default'),
+    coalesce((v ->> 'lane')::numeric, 2), coalesce(v -> 'input', '{}'), (v ->> 'run_at')::timestamptz, (v ->> 'deadline_at')::timestamptz,
+    v ->> 'idempotency_key', v ->> 'subject', coalesce(v ->> 'purpose', 'operations'),
+    array(select pg_catalog.jsonb_array_elements_text(v -> 'labels')), l.parent, v ->> 'combinator', coalesce(l.open, 0), (v ->> 'budget_usd')::numeric
+  from pg_catalog.jsonb_array_elements(p_tasks) with ordinality as r(v, place)
+  join pg_catalog.unnest(v_new) n (id) on n.id = p_ids[r.place]
+  left join (select f.place, pg_catalog.max(f.id) filter (where f.kind = 'parent') as parent,
+        pg_catalog.count(*) filter (where f.kind = 'after' and f.status is distinct from 'completed') as open
+      from nightshift_private.references_of(p_tasks, p_ids) f group by f.place) l on l.place = r.place
+  order by n.id, r.place;
+  insert into nightshift.task_dependencies (project_id, task_id, depends_on)
+  select distinct t.project_id, t.id, f.id from nightshift_private.references_of(p_tasks, p_ids) f
+    join pg_catalog.unnest(v_new) n (id) on n.id = p_ids[f.place] join nightshift.tasks t on t.id = n.id
+    where f.kind = 'after';
+  return v_new;
+end
+$$;
+
+-- Refuses requests whose idempotency key belongs to a task made from other content.
+create function nightshift_private.check_repeats(p_tasks jsonb, p_ids bigint[], p_new bigint[]) returns void
+language plpgsql stable set search_path = '' as $$
+declare
+  v_request record;
   v_task nightshift.tasks;
   v_asked nightshift.tasks;
 begin
-  select * into strict v_task from nightshift.tasks
-    where project_id = (p_request ->> 'project')::uuid and idempotency_key = p_request ->> 'idempotency_key';
-  v_asked := v_task;
-  v_asked.agent := p_request ->> 'agent';
-  v_asked.input := coalesce(p_request -> 'input', '{}');
-  v_asked.lane := coalesce((p_request ->> 'lane')::smallint, 2);
-  v_asked.subject := p_request ->> 'subject';
-  v_asked.purpose := coalesce(p_request ->> 'purpose', 'operations');
-  v_asked.budget_usd := coalesce((p_request ->> 'budget_usd')::numeric, v_task.budget_usd);
-  v_asked.parent_id := p_parent;
-  if nightshift_private.request_digest(v_asked) <> v_task.request_digest then
-    perform nightshift_private.fault('NS024', v_task.idempotency_key, v_task.id::text);
-  end if;
-  return v_task;
+  for v_request in
+    select r.v, r.id, f.id as parent
+    from (select v, place, p_ids[place] as id, pg_catalog.row_number() over (partition by p_ids[place] order by place) as turn
+          from pg_catalog.jsonb_array_elements(p_tasks) with ordinality as e(v, place)) r
+    left join pg_catalog.unnest(p_new) n (id) on n.id = r.id
+    left join nightshift_private.references_of(p_tasks, p_ids) f on f.place = r.place and f.kind = 'parent'
+    where n.id is null or r.turn > 1
+  loop
+    select * into strict v_task from nightshift.tasks where id = v_request.id;
+    v_asked := v_task;
+    v_asked.agent := v_request.v ->> 'agent';
+    v_asked.input := coalesce(v_request.v -> 'input', '{}');
+    v_asked.lane := coalesce((v_request.v ->> 'lane')::numeric, 2);
+    v_asked.subject := v_request.v ->> 'subject';
+    v_asked.purpose := coalesce(v_request.v ->> 'purpose', 'operations');
+    v_asked.budget_usd := coalesce((v_request.v ->> 'budget_usd')::numeric, v_task.budget_usd);
+    v_asked.parent_id := v_request.parent;
+    if nightshift_private.request_digest(v_asked) <> v_task.request_digest then
+      perform nightshift_private.fault('NS024', v_task.idempotency_key, v_task.id::text);
+    end if;
+  end loop;
 end
 $$;
 
@@ -300,43 +395,29 @@ create function nightshift.enqueue(tasks jsonb)
 returns table (id bigint, key text, status text, created boolean)
 language plpgsql security definer set search_path = '' as $$
 declare
-  v_request jsonb;
-  v_index int := 0;
-  v_name text;
-  v_keys jsonb := '{}';
-  v_one record;
-  v_project text;
+  v_tasks jsonb := nightshift_private.check_requests(tasks);
+  v_ids bigint[];
+  v_new bigint[];
 begin
-  if pg_catalog.jsonb_typeof(tasks) = 'object' then tasks := pg_catalog.jsonb_build_array(tasks); end if;
-  if pg_catalog.jsonb_typeof(tasks) is distinct from 'array' or pg_catalog.jsonb_array_length(tasks) not between 1 and 10000 then
-    perform nightshift_private.fault('NS001', 'Argument "tasks" must be an array of 1 to 10000 task objects');
-  end if;
-  perform nightshift_private.lock_references(tasks);
-  for v_request in select value from pg_catalog.jsonb_array_elements(tasks) loop
-    v_index := v_index + 1;
-    v_name := case when v_request ? 'key' then pg_catalog.quote_ident(v_request ->> 'key') else '#' || v_index end;
-    perform nightshift_private.check_request(v_request, v_name);
-    if v_project is distinct from v_request ->> 'project' then
-      v_project := v_request ->> 'project';
-      perform nightshift_private.require_role(v_project::uuid, 'enqueue tasks', 'owner', 'operator');
-    end if;
-    if v_keys ? (v_request ->> 'key') then
-      perform nightshift_private.fault('NS001', pg_catalog.format('Key "%s" is used twice in one call', v_request ->> 'key'));
-    end if;
-    select * into v_one from nightshift_private.enqueue_one(v_request, v_keys, v_name);
-    if v_request ? 'combinator' and not v_request ? 'key' then
-      perform nightshift_private.fault('NS001', pg_catalog.format('Task %s has a combinator and needs a "key" for its children', v_name));
-    end if;
-    if v_request ? 'key' then
-      v_keys := v_keys || pg_catalog.jsonb_build_object(v_request ->> 'key', (v_one.o_task).id);
-    end if;
-    id := (v_one.o_task).id;
-    key := v_request ->> 'key';
-    status := (v_one.o_task).status;
-    created := v_one.o_created;
-    return next;
+  perform nightshift_private.lock_references(v_tasks);
+  for v_try in 1 .. 5 loop
+    begin
+      v_ids := nightshift_private.assign_ids(v_tasks);
+      v_new := nightshift_private.insert_requests(v_tasks, v_ids);
+      exit;
+    exception when unique_violation then
+      -- Another call was first with the same idempotency key: look again and find its task.
+      if v_try = 5 then raise; end if;
+    end;
   end loop;
-  perform nightshift_private.check_groups(array(select value::bigint from pg_catalog.jsonb_each_text(v_keys)));
+  perform nightshift_private.check_repeats(v_tasks, v_ids, v_new);
+  perform nightshift_private.check_groups(v_new);
+  return query
+    select t.id, r.v ->> 'key', t.status, n.id is not null and r.place = pg_catalog.min(r.place) over (partition by t.id)
+    from pg_catalog.jsonb_array_elements(v_tasks) with ordinality as r(v, place)
+    join nightshift.tasks t on t.id = v_ids[r.place]
+    left join pg_catalog.unnest(v_new) n (id) on n.id = t.id
+    order by r.place;
 end
 $$;
 grant execute on function nightshift.enqueue(jsonb) to authenticated, service_role;
@@ -400,8 +481,8 @@ alter table nightshift.failure_policies enable row level security;
 create policy everyone_reads_failure_policies on nightshift.failure_policies for select to authenticated using (true);
 grant select on nightshift.failure_policies to authenticated, service_role;
 
--- Ends an attempt by class: back to the queue later, or failed for good. error may carry
--- retry_after_ms, which wins over the policy's delay. The task is held.
+-- Ends an attempt by class: back to the queue, at once or later, or failed for good. error may carry
+-- retry_after_ms, which wins over the policy's delay (at most a week). The task is held and its reach locked.
 create function nightshift_private.end_attempt(p_task nightshift.tasks, p_class text, p_error jsonb) returns void
 language plpgsql set search_path = '' as $$
 declare
@@ -413,13 +494,14 @@ begin
     perform nightshift_private.fault('NS001', pg_catalog.format('Unknown failure class "%s"', p_class));
   end if;
   if not v_policy.retry or (v_policy.burns_attempt and p_task.attempt >= p_task.max_attempts) then
-    perform nightshift_private.finish(p_task.id, 'failed', null, p_class, p_error);
+    perform nightshift_private.finish(array[row(p_task.id, 'failed', null, p_class, p_error)::nightshift_private.ending]);
     return;
   end if;
-  v_delay := coalesce(pg_catalog.make_interval(secs => (p_error ->> 'retry_after_ms')::numeric / 1000.0),
-    v_policy.delays[least(greatest(p_task.attempt, 1), pg_catalog.cardinality(v_policy.delays))]);
-  update nightshift.tasks set status = 'scheduled', run_at = nightshift_private.now() + v_delay, error = p_error,
-      attempt_open = not v_policy.burns_attempt
+  v_delay := case when pg_catalog.jsonb_typeof(p_error -> 'retry_after_ms') = 'number'
+    then pg_catalog.make_interval(secs => least((p_error ->> 'retry_after_ms')::numeric, 604800000) / 1000.0)
+    else v_policy.delays[least(greatest(p_task.attempt, 1), pg_catalog.cardinality(v_policy.delays))] end;
+  update nightshift.tasks set status = case when v_delay > interval '0' then 'scheduled' else 'pending' end,
+      run_at = nightshift_private.now() + v_delay, error = p_error, attempt_open = not v_policy.burns_attempt
     where id = p_task.id;
 end
 $$;
@@ -427,29 +509,34 @@ $$;
 -- ── worker calls (service role only) ─────────────────────────────────────────────────────────────
 
 -- Takes up to max_tasks pending tasks of the queues, most urgent lane first, oldest first; each gets a
--- new fence and a lease. Rejected: one statement with a window over lanes (sorts the whole backlog).
+-- new fence and a lease. One index walk per queue: `queue = any (…)` would sort the whole backlog.
 create function nightshift.claim(worker text, queues text[] default '{default}', max_tasks int default 1, lease_seconds int default 90)
 returns table (task_id bigint, fence bigint, project_id uuid, agent text, agent_version int, attempt smallint, lane smallint, lease_until timestamptz)
 language plpgsql security definer set search_path = '' as $$
 begin
-  if max_tasks not between 1 and 1000 or lease_seconds not between 5 and 3600 or coalesce(worker, '') = '' then
-    perform nightshift_private.fault('NS001', 'Claim needs a worker name, 1 to 1000 tasks and a lease of 5 to 3600 s');
+  if max_tasks between 1 and 1000 and lease_seconds between 5 and 3600 and worker <> '' and pg_catalog.cardinality(queues) > 0 then
+    null;
+  else
+    perform nightshift_private.fault('NS001', 'Claim needs a worker name, queues, 1 to 1000 tasks and a lease of 5 to 3600 s');
   end if;
   return query
-  with due as (
-    select t.id from nightshift.tasks t
-    where t.status = 'pending' and t.queue = any (queues)
-    order by t.lane, t.run_at, t.id
-    limit max_tasks
-    for update skip locked
-  )
-  update nightshift.tasks t
+  with due as materialized (
+    select front.id from (select distinct q from pg_catalog.unnest(queues) q) as queue cross join lateral (
+      select t.id, t.lane, t.run_at from nightshift.tasks t
+      where t.status = 'pending' and t.queue = queue.q
+      order by t.lane, t.run_at, t.id limit max_tasks for no key update skip locked) as front
+    order by front.lane, front.run_at, front.id limit max_tasks
+  ), taken as (
+    update nightshift.tasks t
     set status = 'running', worker = claim.worker, fence = pg_catalog.nextval('nightshift_private.fence'),
         lease_until = nightshift_private.now() + pg_catalog.make_interval(secs => lease_seconds),
         attempt = t.attempt + case when t.attempt_open then 0 else 1 end, attempt_open = true,
         started_at = coalesce(t.started_at, nightshift_private.now()), progress_at = nightshift_private.now()
     from due where t.id = due.id
-    returning t.id, t.fence, t.project_id, t.agent, t.agent_version, t.attempt, t.lane, t.lease_until;
+    returning t.*
+  )
+  select t.id, t.fence, t.project_id, t.agent, t.agent_version, t.attempt, t.lane, t.lease_until
+    from taken t order by t.lane, t.run_at, t.id;
 end
 $$;
 
@@ -457,10 +544,14 @@ $$;
 create function nightshift.heartbeat(leases jsonb, lease_seconds int default 90)
 returns table (task_id bigint, fence bigint, lease_until timestamptz)
 language sql security definer set search_path = '' as $$
+  with held as materialized (
+    select t.id from nightshift.tasks t join pg_catalog.jsonb_to_recordset(leases) as l(task_id bigint, fence bigint)
+      on t.id = l.task_id and t.fence = l.fence
+    where t.status = 'running' order by t.id for no key update of t
+  )
   update nightshift.tasks t
     set lease_until = nightshift_private.now() + pg_catalog.make_interval(secs => lease_seconds)
-    from pg_catalog.jsonb_to_recordset(leases) as l(task_id bigint, fence bigint)
-    where t.id = l.task_id and t.fence = l.fence and t.status = 'running'
+    from held where t.id = held.id
     returning t.id, t.fence, t.lease_until
 $$;
 
@@ -473,15 +564,15 @@ begin
 end
 $$;
 
--- Reports a failed attempt. Answering the same report again is harmless.
+-- Reports a failed attempt; returns where the task went. A second report is refused with NS030.
 create function nightshift.fail(task_id bigint, fence bigint, failure_class text, error jsonb default '{}') returns text
 language plpgsql security definer set search_path = '' as $$
 declare
   v_task nightshift.tasks;
 begin
-  perform nightshift_private.lock_family(fail.task_id);
-  v_task := nightshift_private.hold(fail.task_id, fail.fence);
   perform nightshift_private.check_payload('error', fail.error, 8192);
+  perform nightshift_private.lock_reach(array[fail.task_id], 'ended');
+  v_task := nightshift_private.hold(fail.task_id, fail.fence);
   perform nightshift_private.end_attempt(v_task, fail.failure_class, fail.error);
   return (select t.status from nightshift.tasks t where t.id = fail.task_id);
 end
@@ -492,23 +583,17 @@ $$;
 create function nightshift.complete(results jsonb)
 returns table (task_id bigint, outcome text)
 language plpgsql security definer set search_path = '' as $$
-declare
-  v_result record;
 begin
-  for v_result in select * from pg_catalog.jsonb_to_recordset(results) as r(task_id bigint, fence bigint, output jsonb) order by 1 loop
-    perform nightshift_private.check_payload('output', v_result.output);
-    perform nightshift_private.lock_family(v_result.task_id);
-    task_id := v_result.task_id;
-    select case when t.status = 'running' and t.fence = v_result.fence then 'held'
-                when t.status = 'completed' and t.fence = v_result.fence then 'completed' else 'stale' end
-      into outcome from nightshift.tasks t where t.id = v_result.task_id;
-    outcome := coalesce(outcome, 'stale');
-    if outcome = 'held' then
-      perform nightshift_private.finish(v_result.task_id, 'completed', coalesce(v_result.output, 'null'), null, null);
-      outcome := 'completed';
-    end if;
-    return next;
-  end loop;
+  perform nightshift_private.check_payload('output', r.output) from pg_catalog.jsonb_to_recordset(results) as r(output jsonb);
+  perform nightshift_private.lock_reach(array(select r.task_id from pg_catalog.jsonb_to_recordset(results) as r(task_id bigint)), 'completed');
+  perform nightshift_private.finish(array(
+    select row(t.id, 'completed', coalesce(r.output, 'null'), null, null)::nightshift_private.ending
+    from pg_catalog.jsonb_to_recordset(results) as r(task_id bigint, fence bigint, output jsonb)
+    join nightshift.tasks t on t.id = r.task_id and t.fence = r.fence and t.status = 'running'));
+  return query
+    select r.task_id, case when t.status = 'completed' then 'completed' else 'stale' end
+    from pg_catalog.jsonb_to_recordset(results) as r(task_id bigint, fence bigint)
+    left join nightshift.tasks t on t.id = r.task_id and t.fence = r.fence order by 1;
 end
 $$;
 
@@ -517,44 +602,70 @@ $$;
 -- Cancels a task and all that hangs on it. Terminal tasks stay as they are; returns the status.
 create function nightshift.cancel(task_id bigint, reason text default '') returns text
 language plpgsql security definer set search_path = '' as $$
-declare
-  v_project uuid;
 begin
-  select t.project_id into v_project from nightshift.tasks t where t.id = cancel.task_id;
-  perform nightshift_private.require_task_role(cancel.task_id, v_project, 'cancel tasks');
-  perform nightshift_private.lock_family(cancel.task_id);
-  perform nightshift_private.finish(cancel.task_id, 'cancelled', null, null,
-    pg_catalog.jsonb_build_object('message', 'Cancelled by a person', 'reason', reason, 'by', auth.uid()));
+  perform nightshift_private.require_task_role(cancel.task_id, 'cancel tasks');
+  perform nightshift_private.check_payload('reason', pg_catalog.to_jsonb(reason), 8192);
+  perform nightshift_private.lock_reach(array[cancel.task_id], 'ended');
+  perform nightshift_private.finish(array[row(cancel.task_id, 'cancelled', null, null, pg_catalog.jsonb_build_object(
+    'message', 'Cancelled by a person', 'reason', reason, 'by', auth.uid()))::nightshift_private.ending]);
   return (select t.status from nightshift.tasks t where t.id = cancel.task_id);
 end
 $$;
 
--- Starts a failed or cancelled task again from its last recorded step, with fresh attempts.
+-- Starts a failed or cancelled task again from its last recorded step, with fresh attempts. It waits
+-- for dependencies and children that are live (again), and only for these. Returns the new status.
 create function nightshift.retry(task_id bigint) returns text
 language plpgsql security definer set search_path = '' as $$
 declare
   v_task nightshift.tasks;
+  v_open int;
 begin
-  select * into v_task from nightshift.tasks t where t.id = retry.task_id for no key update;
-  perform nightshift_private.require_task_role(retry.task_id, v_task.project_id, 'retry tasks');
+  perform nightshift_private.require_task_role(retry.task_id, 'retry tasks');
+  perform nightshift_private.lock_neighbours(retry.task_id);
+  select * into v_task from nightshift.tasks t where t.id = retry.task_id;
   if v_task.status not in ('failed', 'cancelled') then
     perform nightshift_private.fault('NS033', retry.task_id::text, v_task.status);
   end if;
-  update nightshift.tasks t set status = 'pending', failure_class = null, attempt = 0, rescues = 0,
-      attempt_open = false, run_at = nightshift_private.now(), open_dependencies = 0
-    where t.id = retry.task_id;
-  return 'pending';
+  select pg_catalog.count(*) into v_open from nightshift.task_dependencies d join nightshift.tasks t on t.id = d.depends_on
+    where d.task_id = retry.task_id and t.status not in ('completed', 'failed', 'cancelled');
+  update nightshift.tasks t set failure_class = null, attempt = 0, rescues = 0, attempt_open = false,
+      run_at = nightshift_private.now(), open_dependencies = v_open,
+      status = case when v_open > 0 then 'blocked'
+        when t.combinator is not null and exists (select from nightshift.tasks c where c.project_id = t.project_id and c.parent_id = t.id
+          and c.status not in ('completed', 'failed', 'cancelled')) then 'awaiting_children'
+        else 'pending' end
+    where t.id = retry.task_id returning * into v_task;
+  update nightshift.tasks t set open_dependencies = t.open_dependencies + 1
+    where t.status = 'blocked' and t.id in (select d.task_id from nightshift.task_dependencies d where d.depends_on = retry.task_id);
+  return v_task.status;
+end
+$$;
+
+-- Locks a task with what it waits for and what waits for it, in ascending order.
+create function nightshift_private.lock_neighbours(p_task_id bigint) returns void
+language plpgsql set search_path = '' as $$
+begin
+  perform from nightshift.tasks t
+    where t.id in (
+      select p_task_id
+      union select d.depends_on from nightshift.task_dependencies d where d.task_id = p_task_id
+      union select d.task_id from nightshift.task_dependencies d where d.depends_on = p_task_id
+      union select c.id from nightshift.tasks p join nightshift.tasks c on c.project_id = p.project_id and c.parent_id = p.id where p.id = p_task_id)
+    order by t.id for no key update;
 end
 $$;
 
 -- Unknown and invisible tasks get the same answer.
-create function nightshift_private.require_task_role(p_task_id bigint, p_project uuid, p_action text) returns void
+create function nightshift_private.require_task_role(p_task_id bigint, p_action text) returns void
 language plpgsql stable set search_path = '' as $$
+declare
+  v_project uuid;
 begin
-  if p_project is null or not (nightshift_private.is_service() or p_project in (select nightshift_private.my_projects())) then
+  select project_id into v_project from nightshift.tasks where id = p_task_id;
+  if v_project is null or not (nightshift_private.is_service() or v_project in (select nightshift_private.my_projects())) then
     perform nightshift_private.fault('NS032', coalesce(p_task_id::text, 'null'));
   end if;
-  perform nightshift_private.require_role(p_project, p_action, 'owner', 'operator');
+  perform nightshift_private.require_role(v_project, p_action, 'owner', 'operator');
 end
 $$;
 

@@ -20,124 +20,159 @@ grant select on nightshift.task_dependencies to authenticated, service_role;
 
 -- ── leaving: finishing and what follows from it ──────────────────────────────────────────────────
 
--- Locks, in ascending id order, every task that finishing this one may touch: its ancestors, itself,
--- and all that depends on or descends from these. Fan-in is the one place where several rows change
--- together; one order for all makes deadlock impossible.
-create function nightshift_private.lock_family(p_task_id bigint) returns void
+-- How one task is to end: status completed | failed (with class and error) | cancelled.
+create type nightshift_private.ending as (task_id bigint, status text, output jsonb, failure_class text, error jsonb);
+
+-- Locks, in ascending id order, everything that may change when these tasks end. All who lock several
+-- tasks do so in this order or never wait, so deadlock is impossible. p_effect as in `reach`.
+-- Without p_wait it gives up when one of them is taken and returns false (the sweep never waits).
+create function nightshift_private.lock_reach(p_task_ids bigint[], p_effect text, p_wait boolean default true) returns boolean
 language plpgsql set search_path = '' as $$
 declare
-  v_ids bigint[];
-  v_again bigint[];
+  v_ids bigint[] := nightshift_private.reach(p_task_ids, p_effect);
+  v_locked bigint[];
 begin
   loop
-    v_ids := nightshift_private.family(p_task_id);
-    perform from nightshift.tasks where id = any (v_ids) order by id for no key update;
-    v_again := nightshift_private.family(p_task_id);
-    exit when v_again <@ v_ids;
-  end loop;
-end
-$$;
-
-create function nightshift_private.family(p_task_id bigint) returns bigint[]
-language sql stable set search_path = '' as $$
-  with recursive ancestors as (
-    select id, parent_id from nightshift.tasks where id = p_task_id
-    union
-    select t.id, t.parent_id from nightshift.tasks t join ancestors a on t.id = a.parent_id
-  ), below as (
-    select id from nightshift.tasks where id = p_task_id
-    union
-    select next.id from below b cross join lateral (
-      select d.task_id as id from nightshift.task_dependencies d where d.depends_on = b.id
-      union all
-      select t.id from nightshift.tasks t
-        where t.parent_id = b.id and t.project_id = (select project_id from nightshift.tasks where id = p_task_id)
-    ) next
-  )
-  select array(select id from ancestors union select id from below)
-$$;
-
--- Brings a task to a terminal state and lets everything that waits for it know. The family is locked.
-create function nightshift_private.finish(p_task_id bigint, p_status text, p_output jsonb, p_class text, p_error jsonb)
-returns void language plpgsql set search_path = '' as $$
-declare
-  v_parent bigint;
-  v_child bigint;
-begin
-  update nightshift.tasks set status = p_status, failure_class = case when p_status = 'failed' then p_class end,
-      output = coalesce(p_output, output), error = p_error, attempt_open = false
-    where id = p_task_id and status not in ('completed', 'failed', 'cancelled')
-    returning parent_id into v_parent;
-  if not found then return; end if;
-  if p_status <> 'completed' then
-    for v_child in select id from nightshift.tasks
-        where parent_id = p_task_id and status not in ('completed', 'failed', 'cancelled') order by id loop
-      perform nightshift_private.finish(v_child, 'cancelled', null, null,
-        pg_catalog.jsonb_build_object('message', 'Parent task ended', 'parent', p_task_id));
-    end loop;
-  end if;
-  perform nightshift_private.close_cards(p_task_id);
-  perform nightshift_private.settle_dependents(p_task_id, p_status);
-  if v_parent is not null then perform nightshift_private.settle_parent(v_parent); end if;
-end
-$$;
-
--- Unblocks tasks whose last dependency completed; fails those whose dependency did not.
-create function nightshift_private.settle_dependents(p_task_id bigint, p_status text) returns void
-language plpgsql set search_path = '' as $$
-declare
-  v_dependent bigint;
-begin
-  for v_dependent in select d.task_id from nightshift.task_dependencies d where d.depends_on = p_task_id order by 1 loop
-    if p_status = 'completed' then
-      update nightshift.tasks set open_dependencies = open_dependencies - 1,
-          status = case when open_dependencies > 1 then status
-                        when combinator is not null then 'awaiting_children'
-                        when run_at > nightshift_private.now() then 'scheduled' else 'pending' end
-        where id = v_dependent and status = 'blocked';
-      perform nightshift_private.settle_parent(v_dependent);
+    if p_wait then
+      perform from nightshift.tasks where id = any (v_ids) order by id for no key update;
     else
-      perform nightshift_private.finish(v_dependent, 'failed', null, 'dependency',
-        pg_catalog.jsonb_build_object('message', pg_catalog.format('Dependency %s is %s', p_task_id, p_status), 'dependency', p_task_id));
+      v_locked := array(select id from nightshift.tasks where id = any (v_ids) order by id for no key update skip locked);
+      if pg_catalog.cardinality(v_locked) < pg_catalog.cardinality(v_ids) then return false; end if;
     end if;
+    -- What became reachable while waiting has been added by others under these locks; new tasks have higher ids.
+    v_locked := v_ids;
+    v_ids := nightshift_private.reach(p_task_ids, p_effect);
+    if v_ids <@ v_locked then return true; end if;
   end loop;
 end
 $$;
 
--- Applies a parent's combinator to the children that have settled: all | race | any | all_settled.
-create function nightshift_private.settle_parent(p_parent_id bigint) returns void
+-- The live tasks that may change when these end, following what follows from what:
+--   ended (failed, cancelled)  its children and dependents end; so may its parent, unless that takes all outcomes
+--   completed                  its dependents are released; its parent may wake, and in race and any its siblings end
+--   touched                    it changes itself and nothing follows
+create function nightshift_private.reach(p_task_ids bigint[], p_effect text) returns bigint[]
+language sql stable set search_path = '' as $$
+  with recursive spread (id, effect) as (
+    select t.id, p_effect from nightshift.tasks t
+      where t.id = any (p_task_ids) and t.status not in ('completed', 'failed', 'cancelled')
+    union
+    select n.id, n.effect from spread s join nightshift.tasks t on t.id = s.id cross join lateral (
+      select c.id, c.status, 'ended' from nightshift.tasks c
+        where s.effect = 'ended' and c.project_id = t.project_id and c.parent_id = t.id
+      union all
+      select d.id, d.status, case when s.effect = 'ended' or d.combinator is not null then 'ended' else 'touched' end
+        from nightshift.task_dependencies l join nightshift.tasks d on d.id = l.task_id where l.depends_on = t.id
+      union all
+      select p.id, p.status, case when p.combinator = 'all_settled' or (p.combinator = 'all' and s.effect = 'completed') then 'touched' else 'ended' end
+        from nightshift.tasks p where p.project_id = t.project_id and p.id = t.parent_id and p.combinator is not null
+    ) as n (id, status, effect)
+    where s.effect <> 'touched' and n.status not in ('completed', 'failed', 'cancelled')
+  )
+  select array(select distinct id from spread order by id)
+$$;
+
+-- Brings tasks to their end, and in waves everything that follows from it. The reach is locked.
+-- Rejected: recursion, one call per task; a long chain overflows the stack.
+create function nightshift_private.finish(p_endings nightshift_private.ending[]) returns void
 language plpgsql set search_path = '' as $$
 declare
-  v_parent nightshift.tasks;
-  v_open int;
-  v_completed int;
-  v_failed int;
-  v_won boolean;
-  v_lost boolean;
-  v_child bigint;
+  v_wave nightshift_private.ending[] := p_endings;
+  v_ended bigint[];
 begin
-  select * into v_parent from nightshift.tasks where id = p_parent_id;
-  if v_parent.status <> 'awaiting_children' then return; end if;
-  select count(*) filter (where status not in ('completed', 'failed', 'cancelled')),
-         count(*) filter (where status = 'completed'), count(*) filter (where status in ('failed', 'cancelled'))
-    into v_open, v_completed, v_failed
-    from nightshift.tasks where project_id = v_parent.project_id and parent_id = p_parent_id;
-  v_won := case v_parent.combinator when 'all' then v_failed = 0 and v_open = 0
-    when 'race' then v_completed > 0 and v_failed = 0 when 'any' then v_completed > 0 else v_open = 0 end;
-  v_lost := case v_parent.combinator when 'all' then v_failed > 0 when 'race' then v_failed > 0
-    when 'any' then v_open = 0 else false end;
-  if v_won then
-    update nightshift.tasks set status = 'pending' where id = p_parent_id;
-    for v_child in select id from nightshift.tasks where project_id = v_parent.project_id and parent_id = p_parent_id
-        and status not in ('completed', 'failed', 'cancelled') order by id loop
-      perform nightshift_private.finish(v_child, 'cancelled', null, null,
-        pg_catalog.jsonb_build_object('message', 'Another task of the group was first', 'parent', p_parent_id));
-    end loop;
-  elsif v_lost then
-    perform nightshift_private.finish(p_parent_id, 'failed', null, 'dependency',
-      pg_catalog.jsonb_build_object('message', pg_catalog.format('Group %s: %s of %s tasks failed', v_parent.combinator, v_failed, v_open + v_completed + v_failed)));
-  end if;
+  while pg_catalog.cardinality(v_wave) > 0 loop
+    with ended as (
+      update nightshift.tasks t set status = w.status, failure_class = w.failure_class, output = coalesce(w.output, t.output),
+          error = w.error, attempt_open = false
+        from (select distinct on (task_id) * from pg_catalog.unnest(v_wave) order by task_id, status) w
+        where t.id = w.task_id and t.status not in ('completed', 'failed', 'cancelled')
+        returning t.id)
+    select pg_catalog.array_agg(id) into v_ended from ended;
+    exit when v_ended is null;
+    perform nightshift_private.close_cards(v_ended);
+    v_wave := nightshift_private.settle(v_ended);
+  end loop;
 end
+$$;
+
+-- Applies what follows from tasks that just ended: releases dependents, decides groups. Returns who ends next.
+create function nightshift_private.settle(p_ended bigint[]) returns nightshift_private.ending[]
+language plpgsql set search_path = '' as $$
+declare
+  v_released bigint[] := nightshift_private.release_dependents(p_ended);
+  v_won bigint[];
+  v_lost nightshift_private.ending[];
+begin
+  select pg_catalog.array_agg(g.id) filter (where g.verdict = 'won'),
+      pg_catalog.array_agg(row(g.id, 'failed', null, 'dependency', pg_catalog.jsonb_build_object('message', g.message))::nightshift_private.ending)
+        filter (where g.verdict = 'lost')
+    into v_won, v_lost
+    from nightshift_private.group_verdicts(v_released || array(
+      select distinct parent_id from nightshift.tasks where id = any (p_ended) and parent_id is not null)) g;
+  update nightshift.tasks set status = 'pending' where id = any (v_won);
+  return v_lost
+    || array(select row(c.id, 'cancelled', null, null, pg_catalog.jsonb_build_object('message', 'Another task of the group was first', 'parent', p.id))::nightshift_private.ending
+      from nightshift.tasks p join nightshift.tasks c on c.project_id = p.project_id and c.parent_id = p.id
+      where p.id = any (v_won) and c.status not in ('completed', 'failed', 'cancelled'))
+    || array(select row(f.*)::nightshift_private.ending from nightshift_private.downfall(p_ended) f);
+end
+$$;
+
+-- All that ends because these did not complete: children of children, dependents of dependents, in one
+-- walk (a chain of 3,000 in 2 waves instead of 3,000, 2 ms each).
+create function nightshift_private.downfall(p_ended bigint[]) returns setof nightshift_private.ending
+language sql stable set search_path = '' as $$
+  with recursive down (id, status, failure_class, error) as (
+    select t.id, t.status, null::text, null::jsonb from nightshift.tasks t where t.id = any (p_ended) and t.status <> 'completed'
+    union
+    select n.* from down d cross join lateral (
+      select c.id, 'cancelled', null::text, pg_catalog.jsonb_build_object('message', 'Parent task ended', 'parent', d.id)
+        from nightshift.tasks p join nightshift.tasks c on c.project_id = p.project_id and c.parent_id = p.id
+        where p.id = d.id and c.status not in ('completed', 'failed', 'cancelled')
+      union all
+      select w.id, 'failed', 'dependency', pg_catalog.jsonb_build_object(
+          'message', pg_catalog.format('Dependency %s is %s', d.id, d.status), 'dependency', d.id)
+        from nightshift.task_dependencies l join nightshift.tasks w on w.id = l.task_id
+        where l.depends_on = d.id and w.status = 'blocked'
+    ) as n
+  )
+  select id, status, null::jsonb, failure_class, error from down where id <> all (p_ended)
+$$;
+
+-- Counts down the dependents of the completed ones and lets those go that wait for nothing more.
+-- Returns the groups among the released: their children may have settled already.
+create function nightshift_private.release_dependents(p_ended bigint[]) returns bigint[]
+language sql set search_path = '' as $$
+  with fewer as (
+    select d.task_id, pg_catalog.count(*) as n from nightshift.task_dependencies d join nightshift.tasks e on e.id = d.depends_on
+    where d.depends_on = any (p_ended) and e.status = 'completed' group by d.task_id
+  ), counted as (
+    update nightshift.tasks t set open_dependencies = t.open_dependencies - f.n,
+        status = case when t.open_dependencies > f.n then t.status
+                      when t.combinator is not null then 'awaiting_children'
+                      when t.run_at > nightshift_private.now() then 'scheduled' else 'pending' end
+      from fewer f where t.id = f.task_id and t.status = 'blocked'
+      returning t.id, t.status
+  )
+  select array(select id from counted where status = 'awaiting_children')
+$$;
+
+-- Which of these waiting parents are decided by the children that have settled.
+create function nightshift_private.group_verdicts(p_parents bigint[]) returns table (id bigint, verdict text, message text)
+language sql stable set search_path = '' as $$
+  select p.id, case
+      when p.combinator = 'all_settled' then case when c.open = 0 then 'won' end
+      when p.combinator in ('all', 'race') and c.failed > 0 then 'lost'
+      when p.combinator = 'all' then case when c.open = 0 then 'won' end
+      when c.completed > 0 then 'won'
+      when c.open = 0 then 'lost' end,
+    pg_catalog.format('Group %s: %s of %s tasks failed', p.combinator, c.failed, c.open + c.completed + c.failed)
+  from nightshift.tasks p cross join lateral (
+    select pg_catalog.count(*) filter (where status not in ('completed', 'failed', 'cancelled')) as open,
+      pg_catalog.count(*) filter (where status = 'completed') as completed,
+      pg_catalog.count(*) filter (where status in ('failed', 'cancelled')) as failed
+    from nightshift.tasks where project_id = p.project_id and parent_id = p.id) c
+  where p.id = any (p_parents) and p.status = 'awaiting_children'
 $$;
 
 -- Refuses groups that nothing could ever wake: every new parent needs a child in the same call.

@@ -134,26 +134,34 @@ language sql set search_path = '' as $$
     coalesce(auth.uid()::text, p_worker), p_action, p_object_type, p_object_id, p_task_id, p_meta)
 $$;
 
--- One event per new task and per state change.
-create function nightshift_private.audit_task() returns trigger
+-- One event per new task, in one statement however many came in at once.
+create function nightshift_private.audit_new_tasks() returns trigger
 language plpgsql security definer set search_path = '' as $$
 begin
-  if tg_op = 'INSERT' then
-    perform nightshift_private.record_event(new.project_id, 'task.enqueued', 'task', new.id::text, new.id,
-      pg_catalog.jsonb_build_object('agent', new.agent, 'agent_version', new.agent_version, 'status', new.status,
-        'lane', new.lane, 'purpose', new.purpose, 'input_digest', nightshift_private.sha256_hex(new.input::text)));
-  elsif new.status <> old.status then
-    perform nightshift_private.record_event(new.project_id, 'task.' || new.status, 'task', new.id::text, new.id,
-      pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('from', old.status, 'attempt', new.attempt, 'fence', new.fence,
-        'failure_class', new.failure_class,
-        'output_digest', case when new.status = 'completed' then nightshift_private.sha256_hex(new.output::text) end)),
-      coalesce(new.worker, old.worker));
-  end if;
+  perform nightshift_private.record_event(t.project_id, 'task.enqueued', 'task', t.id::text, t.id,
+      pg_catalog.jsonb_build_object('agent', t.agent, 'agent_version', t.agent_version, 'status', t.status,
+        'lane', t.lane, 'purpose', t.purpose, 'input_digest', nightshift_private.sha256_hex(t.input::text)))
+    from (select * from added order by id) t;
   return null;
 end
 $$;
-create trigger audit after insert or update of status on nightshift.tasks
-  for each row execute function nightshift_private.audit_task();
+create trigger audit_new after insert on nightshift.tasks referencing new table as added
+  for each statement execute function nightshift_private.audit_new_tasks();
+
+-- One event per state change.
+create function nightshift_private.audit_task() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  perform nightshift_private.record_event(new.project_id, 'task.' || new.status, 'task', new.id::text, new.id,
+    pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object('from', old.status, 'attempt', new.attempt, 'fence', new.fence,
+      'failure_class', new.failure_class,
+      'output_digest', case when new.status = 'completed' then nightshift_private.sha256_hex(new.output::text) end)),
+    coalesce(new.worker, old.worker));
+  return null;
+end
+$$;
+create trigger audit after update of status on nightshift.tasks
+  for each row when (old.status <> new.status) execute function nightshift_private.audit_task();
 
 -- What a call's digest commits to.
 create function nightshift_private.call_digest(p_prompt jsonb, p_output jsonb, p_error jsonb) returns text

@@ -60,10 +60,10 @@ begin
 end
 $$;
 
--- Open cards of a task that has ended are superseded.
-create function nightshift_private.close_cards(p_task_id bigint) returns void
+-- Open cards of tasks that have ended are superseded.
+create function nightshift_private.close_cards(p_task_ids bigint[]) returns void
 language sql set search_path = '' as $$
-  update nightshift.cards set status = 'superseded' where task_id = p_task_id and status = 'open'
+  update nightshift.cards set status = 'superseded' where task_id = any (p_task_ids) and status = 'open'
 $$;
 
 -- Writes a decision as a step of the waiting task and wakes it. Task and card are locked.
@@ -115,14 +115,16 @@ returns void language plpgsql stable set search_path = '' as $$
 declare
   v_violation text;
 begin
-  if p_card.status <> 'open' then
-    perform nightshift_private.fault('NS041', p_card.id::text, coalesce(p_card.verb, p_card.status),
+  if p_card.status <> 'open' or p_card.deadline_at <= nightshift_private.now() then
+    perform nightshift_private.fault('NS041', p_card.id::text,
+      coalesce(p_card.verb, case p_card.status when 'open' then 'expired' else p_card.status end),
       coalesce(p_card.decided_by::text, 'the system'), coalesce(p_card.decided_at, p_card.deadline_at)::text);
   end if;
   if p_digest is distinct from p_card.digest then perform nightshift_private.fault('NS042', p_card.id::text); end if;
   if p_verb is null or not p_verb = any (p_card.allowed) then
     perform nightshift_private.fault('NS043', coalesce(p_verb, 'null'), p_card.id::text, pg_catalog.array_to_string(p_card.allowed, ', '));
   end if;
+  perform nightshift_private.check_payload('note', pg_catalog.to_jsonb(p_note), 16384);
   if p_verb = 'respond' and coalesce(p_note, '') = '' then
     perform nightshift_private.fault('NS001', 'Cannot respond without a note');
   end if;

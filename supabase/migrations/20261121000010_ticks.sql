@@ -72,14 +72,27 @@ language sql set search_path = '' as $$
   select coalesce(pg_catalog.sum(cost_usd), 0) from booked
 $$;
 
--- Whether this very commit was already applied: its steps are there, written under the same fence. A
+-- Whether this very commit was already applied: what it writes is there, written under the same fence. A
 -- worker whose answer got lost asks again and must not be told that somebody else took over.
-create function nightshift_private.is_repeat(p_task nightshift.tasks, p_fence bigint, p_after_step int, p_steps jsonb, p_outcome jsonb)
+create function nightshift_private.is_repeat(p_task nightshift.tasks, p_fence bigint, p_after_step int, p_steps jsonb, p_calls jsonb, p_outcome jsonb)
 returns boolean language sql stable set search_path = '' as $$
   select p_task.fence = p_fence and case
-    when pg_catalog.jsonb_array_length(p_steps) > 0 then
-      exists (select from nightshift.steps s where s.task_id = p_task.id and s.seq = p_after_step + 1 and s.fence = p_fence)
-    else p_task.step_count = p_after_step and p_task.status = p_outcome ->> 'status' and p_task.status <> 'running' end
+    when pg_catalog.jsonb_array_length(p_steps) > 0 then not exists (
+      select from pg_catalog.jsonb_array_elements(p_steps) with ordinality as asked(value, place)
+      left join nightshift.steps s on s.task_id = p_task.id and s.seq = p_after_step + asked.place and s.fence = p_fence
+        and s.kind = asked.value ->> 'kind' and s.action = asked.value ->> 'action'
+        and s.output is not distinct from nullif(asked.value -> 'output', 'null')
+        and s.error is not distinct from nullif(asked.value -> 'error', 'null')
+      where s.seq is null)
+    when pg_catalog.jsonb_array_length(p_calls) > 0 then exists (
+      select from pg_catalog.jsonb_array_elements(p_calls) asked join nightshift.llm_calls c
+        on c.project_id = p_task.project_id and c.task_id = p_task.id and c.step_seq = p_after_step + (asked ->> 'step')::int
+        and c.started_at = (asked ->> 'started_at')::timestamptz
+        and c.content_digest = nightshift_private.call_digest(asked -> 'prompt', nullif(asked -> 'output', 'null'), nullif(asked -> 'error', 'null')))
+    else p_task.step_count = p_after_step and case p_outcome ->> 'status'
+      when 'running' then false
+      when 'failed' then p_task.status in ('failed', 'scheduled', 'pending') and p_task.error is not distinct from p_outcome -> 'error'
+      else p_task.status = p_outcome ->> 'status' end end
 $$;
 
 -- Commits one move. after_step: number of steps the worker saw. outcome: {status: running | pending |
@@ -92,19 +105,21 @@ declare
   v_task nightshift.tasks;
 begin
   if outcome ->> 'status' in ('completed', 'failed') then
-    perform nightshift_private.lock_family(commit_tick.task_id);
+    perform nightshift_private.lock_reach(array[commit_tick.task_id], case outcome ->> 'status' when 'completed' then 'completed' else 'ended' end);
   end if;
   select * into v_task from nightshift.tasks t where t.id = commit_tick.task_id for no key update;
-  if nightshift_private.is_repeat(v_task, commit_tick.fence, after_step, steps, outcome) then
+  if nightshift_private.is_repeat(v_task, commit_tick.fence, after_step, steps, calls, outcome) then
     return nightshift_private.tick_answer(commit_tick.task_id, true);
   end if;
   v_task := nightshift_private.hold(commit_tick.task_id, commit_tick.fence);
-  if v_task.step_count <> after_step then
+  if v_task.step_count is distinct from after_step then
     perform nightshift_private.fault('NS034', v_task.id::text, v_task.step_count::text, coalesce(after_step::text, 'null'));
   end if;
   perform nightshift_private.append_steps(v_task, steps);
+  -- Progress clears the rescues: only a task that brings down worker after worker at one place is given up.
   update nightshift.tasks t set step_count = t.step_count + pg_catalog.jsonb_array_length(steps),
       spent_usd = t.spent_usd + nightshift_private.book_calls(v_task, calls), progress_at = nightshift_private.now(),
+      rescues = case when pg_catalog.jsonb_array_length(steps) > 0 then 0 else t.rescues end,
       lease_until = nightshift_private.now() + pg_catalog.make_interval(secs => lease_seconds)
     where t.id = v_task.id returning * into v_task;
   perform nightshift_private.apply_outcome(v_task, outcome);
@@ -120,13 +135,15 @@ begin
   when 'pending' then
     update nightshift.tasks set status = 'pending' where id = p_task.id;
   when 'scheduled' then
+    if p_outcome ->> 'run_at' is null then perform nightshift_private.fault('NS001', 'Outcome "scheduled" needs run_at'); end if;
     update nightshift.tasks set status = 'scheduled', run_at = (p_outcome ->> 'run_at')::timestamptz where id = p_task.id;
   when 'awaiting_approval' then
+    if p_outcome #> '{card,action}' is null then perform nightshift_private.fault('NS001', 'Outcome "awaiting_approval" needs a card with an action'); end if;
     perform nightshift_private.open_card(p_task, p_task.step_count, p_outcome -> 'card');
     update nightshift.tasks set status = 'awaiting_approval' where id = p_task.id;
   when 'completed' then
     perform nightshift_private.check_payload('output', p_outcome -> 'output');
-    perform nightshift_private.finish(p_task.id, 'completed', coalesce(p_outcome -> 'output', 'null'), null, null);
+    perform nightshift_private.finish(array[row(p_task.id, 'completed', coalesce(p_outcome -> 'output', 'null'), null, null)::nightshift_private.ending]);
   when 'failed' then
     perform nightshift_private.check_payload('error', p_outcome -> 'error', 8192);
     perform nightshift_private.end_attempt(p_task, p_outcome ->> 'failure_class', p_outcome -> 'error');

@@ -7,7 +7,7 @@ create view nightshift.v_stranded with (security_invoker = true) as
   union all
   select t.project_id, t.id, t.status, 'no open dependency' from nightshift.tasks t
     where t.status = 'blocked' and not exists (select from nightshift.task_dependencies d join nightshift.tasks o on o.id = d.depends_on
-      where d.task_id = t.id and o.status <> 'completed')
+      where d.task_id = t.id and o.status not in ('completed', 'failed', 'cancelled'))
   union all
   select t.project_id, t.id, t.status, 'no open child' from nightshift.tasks t
     where t.status = 'awaiting_children' and not exists (select from nightshift.tasks c

@@ -55,26 +55,37 @@ $$;
 -- Tells workers to look. Carries nothing, promises nothing, never fails the caller.
 create function nightshift_private.nudge() returns void
 language plpgsql security definer set search_path = '' as $$
-declare
-  v_url text;
 begin
   if pg_catalog.current_setting('nightshift.nudged', true) = pg_catalog.pg_current_xact_id()::text then return; end if;
   perform pg_catalog.set_config('nightshift.nudged', pg_catalog.pg_current_xact_id()::text, true);
-  begin
-    if nightshift_private.may_ring('realtime') then
-      perform realtime.send('{}'::jsonb, 'wake', 'nightshift:wake', true);
-    end if;
-    if nightshift_private.may_ring('net') then
-      v_url := nightshift_private.secret('nightshift_functions_url');
-      if v_url is not null then
-        perform net.http_post(url := v_url || '/tick', body := '{}'::jsonb, timeout_milliseconds := 1000,
-          headers := pg_catalog.jsonb_build_object('Content-Type', 'application/json',
-            'x-nightshift-nudge', nightshift_private.secret('nightshift_nudge_secret')));
-      end if;
-    end if;
-  exception when others then
-    raise warning 'Nudge failed: %', sqlerrm;
-  end;
+  perform nightshift_private.broadcast('{}', 'wake', 'nightshift:wake') where nightshift_private.may_ring('realtime');
+  perform nightshift_private.post_nudge() where nightshift_private.may_ring('net');
+end
+$$;
+
+-- Rings over pg_net, where it and the address of the functions are known.
+create function nightshift_private.post_nudge() returns void
+language plpgsql set search_path = '' as $$
+declare
+  v_url text := nightshift_private.secret('nightshift_functions_url');
+begin
+  if v_url is null or pg_catalog.to_regproc('net.http_post') is null then return; end if;
+  perform net.http_post(url := v_url || '/tick', body := '{}'::jsonb, timeout_milliseconds := 1000,
+    headers := pg_catalog.jsonb_build_object('Content-Type', 'application/json',
+      'x-nightshift-nudge', nightshift_private.secret('nightshift_nudge_secret')));
+exception when others then
+  raise warning 'Nudge failed: %', sqlerrm;
+end
+$$;
+
+-- Sends one private broadcast, where there is Realtime. Never fails the caller.
+create function nightshift_private.broadcast(p_payload jsonb, p_event text, p_topic text) returns void
+language plpgsql set search_path = '' as $$
+begin
+  if pg_catalog.to_regproc('realtime.send') is null then return; end if;
+  perform realtime.send(p_payload, p_event, p_topic, true);
+exception when others then
+  raise warning 'Broadcast failed: %', sqlerrm;
 end
 $$;
 
@@ -94,38 +105,50 @@ end
 $$;
 grant execute on function nightshift_private.may_hear(text) to authenticated;
 
--- Tells clients what changed: one message per project and statement, and one per changed task.
-create function nightshift_private.announce_tasks() returns trigger
+-- Tells clients what changed: one message per project, naming at most 100 tasks.
+create function nightshift_private.announce(p_tasks jsonb) returns void
+language sql set search_path = '' as $$
+  select nightshift_private.broadcast(pg_catalog.jsonb_build_object('tasks', pg_catalog.jsonb_agg(value - 'project_id' order by place)),
+      'tasks', 'nightshift:project:' || (value ->> 'project_id'))
+    from (select *, pg_catalog.row_number() over (partition by value ->> 'project_id' order by place) as turn
+          from pg_catalog.jsonb_array_elements(p_tasks) with ordinality as t(value, place)) t
+    where turn <= 100 group by value ->> 'project_id'
+$$;
+
+create function nightshift_private.announce_new_tasks() returns trigger
 language plpgsql security definer set search_path = '' as $$
-declare
-  v_project record;
-  v_task record;
 begin
-  begin
-    for v_project in
-      select project_id, pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('id', id, 'status', status, 'version', version) order by id) as tasks
-      from (select *, pg_catalog.row_number() over (partition by project_id order by id) as place from changed) c
-      where place <= 100 group by project_id
-    loop
-      perform realtime.send(pg_catalog.jsonb_build_object('tasks', v_project.tasks), 'tasks', 'nightshift:project:' || v_project.project_id, true);
-    end loop;
-    if tg_op = 'UPDATE' then
-      for v_task in select id, status, version from changed limit 100 loop
-        perform realtime.send(pg_catalog.jsonb_build_object('id', v_task.id, 'status', v_task.status, 'version', v_task.version),
-          'task', 'nightshift:task:' || v_task.id, true);
-      end loop;
-    end if;
-  exception when others then
-    raise warning 'Announcement failed: %', sqlerrm;
-  end;
-  if exists (select from changed where status = 'pending') then perform nightshift_private.nudge(); end if;
+  perform nightshift_private.announce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+      'project_id', project_id, 'id', id, 'status', status, 'version', version) order by id))
+    from added having pg_catalog.count(*) > 0;
+  if exists (select from added where status = 'pending') then perform nightshift_private.nudge(); end if;
   return null;
 end
 $$;
-create trigger announce_insert after insert on nightshift.tasks referencing new table as changed
-  for each statement execute function nightshift_private.announce_tasks();
-create trigger announce_update after update on nightshift.tasks referencing new table as changed
-  for each statement execute function nightshift_private.announce_tasks();
+create trigger announce_new after insert on nightshift.tasks referencing new table as added
+  for each statement execute function nightshift_private.announce_new_tasks();
+
+-- The same for changes a reader can see (a heartbeat is none), and one message per changed task for
+-- those who watch it, at most 100 a statement.
+create function nightshift_private.announce_changed_tasks() returns trigger
+language plpgsql security definer set search_path = '' as $$
+declare
+  v_tasks jsonb;
+begin
+  select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('project_id', n.project_id, 'id', n.id, 'status', n.status, 'version', n.version) order by n.id)
+    -- Rejected: a join. Its plan is made for the first, small statement and kept: 1 s for 3,000 rows.
+    into v_tasks from new_rows n
+    where (n.id, n.status, n.step_count) not in (select o.id, o.status, o.step_count from old_rows o);
+  if v_tasks is null then return null; end if;
+  perform nightshift_private.announce(v_tasks);
+  perform nightshift_private.broadcast(value - 'project_id', 'task', 'nightshift:task:' || (value ->> 'id'))
+    from pg_catalog.jsonb_array_elements(v_tasks) with ordinality as t(value, place) where place <= 100;
+  if v_tasks @> '[{"status": "pending"}]' then perform nightshift_private.nudge(); end if;
+  return null;
+end
+$$;
+create trigger announce_changed after update on nightshift.tasks referencing old table as old_rows new table as new_rows
+  for each statement execute function nightshift_private.announce_changed_tasks();
 
 do $$
 begin
@@ -138,37 +161,33 @@ $$;
 
 -- ── the sweep ────────────────────────────────────────────────────────────────────────────────────
 
+-- The sweep holds what it locks until it ends, so it never waits for a row: it skips what is taken.
+
 -- Tasks whose time has come.
 create function nightshift_private.release_due() returns int
 language sql set search_path = '' as $$
   with due as (
     select id from nightshift.tasks where status = 'scheduled' and run_at <= nightshift_private.now()
-    order by run_at limit 1000 for no key update skip locked
+    order by run_at limit 5000 for no key update skip locked
   ), released as (
     update nightshift.tasks t set status = 'pending' from due where t.id = due.id returning 1
   ) select pg_catalog.count(*)::int from released
 $$;
 
 -- Tasks whose worker went silent go back to the queue without burning an attempt; one that takes down
--- every worker it meets is given up after 5 rescues, so that it cannot circle for ever.
+-- every worker it meets is given up after 5 rescues (end_overdue), so that it cannot circle for ever.
 create function nightshift_private.rescue_expired() returns int
-language plpgsql set search_path = '' as $$
-declare
-  v_task record;
-  v_count int := 0;
-begin
-  for v_task in select id, rescues from nightshift.tasks
-      where status = 'running' and lease_until <= nightshift_private.now() order by id limit 500 for no key update skip locked loop
-    if v_task.rescues < 5 then
-      update nightshift.tasks set status = 'pending', rescues = rescues + 1 where id = v_task.id;
-      v_count := v_count + 1;
-    end if;
-  end loop;
-  return v_count;
-end
+language sql set search_path = '' as $$
+  with silent as (
+    select id from nightshift.tasks
+    where status = 'running' and lease_until <= nightshift_private.now() and rescues < 5
+    order by lease_until limit 5000 for no key update skip locked
+  ), rescued as (
+    update nightshift.tasks t set status = 'pending', rescues = t.rescues + 1, fence = null from silent where t.id = silent.id returning 1
+  ) select pg_catalog.count(*)::int from rescued
 $$;
 
--- Ends tasks past their deadline and tasks that exhausted their rescues, each under its family lock.
+-- Ends tasks past their deadline and tasks that exhausted their rescues, with all that follows.
 create function nightshift_private.end_overdue() returns int
 language plpgsql set search_path = '' as $$
 declare
@@ -176,14 +195,14 @@ declare
   v_count int := 0;
 begin
   for v_task in
-    select id, deadline_at <= nightshift_private.now() as late from nightshift.tasks
+    select id, coalesce(deadline_at <= nightshift_private.now(), false) as late from nightshift.tasks
     where (deadline_at <= nightshift_private.now() and status not in ('completed', 'failed', 'cancelled'))
        or (status = 'running' and lease_until <= nightshift_private.now() and rescues >= 5)
-    order by id limit 100
+    order by id limit 500
   loop
-    perform nightshift_private.lock_family(v_task.id);
-    perform nightshift_private.finish(v_task.id, 'failed', null, case when v_task.late then 'expired' else 'internal' end,
-      pg_catalog.jsonb_build_object('message', case when v_task.late then 'Deadline passed' else 'Lost its worker 6 times' end));
+    continue when not nightshift_private.lock_reach(array[v_task.id], 'ended', p_wait => false);
+    perform nightshift_private.finish(array[row(v_task.id, 'failed', null, case when v_task.late then 'expired' else 'internal' end,
+      pg_catalog.jsonb_build_object('message', case when v_task.late then 'Deadline passed' else 'Lost its worker 6 times' end))::nightshift_private.ending]);
     v_count := v_count + 1;
   end loop;
   return v_count;
