@@ -1,6 +1,167 @@
-import type { Bench } from './row.ts'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { Agent, request } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createClient, type SupabaseClient } from '@supabase/supabase-js'
+import postgres from 'postgres'
+import { type LocalStack, startLocalStack } from '../../apps/cli/src/stack.ts'
+import { freePort } from '../../packages/local/src/postgres.ts'
+import { readSettings } from '../../packages/shared/src/env.ts'
+import { type Bench, type BenchRow, hammer, quantile } from './row.ts'
 
-/** Filled in below, once the stack is up: RPC throughput and the way from insert to handler. */
+/**
+ * The embedded Supabase: calls of a trivial function per second through the gateway, and the time from
+ * a user's insert over REST to the start of the handler in the Edge Function.
+ */
 export const local: Bench = async function* () {
-  yield* []
+  const home = mkdtempSync(join(tmpdir(), 'nightshift-bench-'))
+  const portBase = (await freePort()) - 100
+  const settings = readSettings({ NIGHTSHIFT_HOME: home, NIGHTSHIFT_PORT_BASE: String(portBase) })
+  const stack = await startLocalStack(settings, () => {})
+  try {
+    const admin = postgres(stack.urls.db, { max: 1, onnotice: () => {} })
+    await admin.unsafe(`
+      create function public.add(a int, b int) returns int language sql immutable as 'select a + b';
+      grant execute on function public.add(int, int) to anon, authenticated, service_role`)
+    await admin.end()
+    for (const clients of [1, 16]) yield await rpcRow(stack, clients)
+    yield await startRow(stack)
+  } finally {
+    await stack.stop()
+    rmSync(home, { recursive: true, force: true })
+  }
+}
+
+/** `local.rpc_N`: N keep-alive clients; the floor makes the same call, roles and all, without HTTP. */
+async function rpcRow(stack: LocalStack, clients: number): Promise<BenchRow> {
+  const agent = new Agent({ keepAlive: true, maxSockets: clients })
+  const sessions = Array.from({ length: clients }, () => postgres(stack.urls.db, { max: 1 }))
+  const overHttp = (): Promise<void> =>
+    post(agent, {
+      url: `${stack.urls.api}/rest/v1/rpc/add`,
+      key: stack.keys.publishableKey,
+      body: '{"a":1,"b":2}',
+    })
+  const direct = (client: number): Promise<unknown> | undefined =>
+    sessions[client]
+      ?.unsafe(
+        `begin; select set_config('request.jwt.claims', '{"role":"anon"}', true); set local role anon; select public.add(1, 2); commit`,
+      )
+      .simple()
+  await hammer(clients, 1, overHttp)
+  const ours: Awaited<ReturnType<typeof hammer>>[] = []
+  const floor: Awaited<ReturnType<typeof hammer>>[] = []
+  for (let round = 0; round < 5; round += 1) {
+    floor.push(await hammer(clients, 1, direct))
+    ours.push(await hammer(clients, 1, overHttp))
+  }
+  agent.destroy()
+  await Promise.all(sessions.map((session) => session.end()))
+  const latencies = ours.flatMap((run) => run.latencies)
+  const median = quantile(
+    ours.map((run) => run.perSecond),
+    0.5,
+  )
+  return {
+    name: `local.rpc_${clients}`,
+    unit: '/s',
+    n: latencies.length,
+    median,
+    p50: quantile(latencies, 0.5),
+    p99: quantile(latencies, 0.99),
+    ratio_to_floor:
+      median /
+      quantile(
+        floor.map((run) => run.perSecond),
+        0.5,
+      ),
+    ratio_to: {},
+  }
+}
+
+function post(
+  agent: Agent,
+  { url, key, body }: { url: string; key: string; body: string },
+): Promise<void> {
+  return new Promise((settle, refuse) => {
+    const call = request(
+      url,
+      { agent, method: 'POST', headers: { apikey: key, 'content-type': 'application/json' } },
+      (response) => {
+        response
+          .resume()
+          .on('end', () =>
+            response.statusCode === 200
+              ? settle()
+              : refuse(new Error(`status ${response.statusCode}`)),
+          )
+      },
+    )
+    call.on('error', refuse)
+    call.end(body)
+  })
+}
+
+/**
+ * `local.insert_to_start`: a signed-in person inserts a task over REST; measured from just before the
+ * request to the claim. The floor is the same insert alone, acknowledged.
+ */
+async function startRow(stack: LocalStack): Promise<BenchRow> {
+  const client = createClient(stack.urls.api, stack.keys.publishableKey, {
+    auth: { persistSession: false },
+  })
+  await client.auth.signUp({
+    email: 'bench@nightshift.example',
+    password: 'a-long-enough-password',
+  })
+  const db = client.schema('nightshift')
+  const { data: project } = await db.rpc('create_project', { name: 'bench' })
+  await db.rpc('set_agent', { project, name: 'bench', definition: { instructions: 'Answer.' } })
+  const waits: number[] = []
+  const inserts: number[] = []
+  for (let round = 0; round < 60; round += 1) {
+    const before = Date.now()
+    const id = await insert(client, String(project))
+    inserts.push(Date.now() - before)
+    const started = await startOf(client, id)
+    // The first ten warm up the function.
+    if (round >= 10) waits.push(started - before)
+    // Not in step with the doorbell's rhythm of one second.
+    await new Promise((settle) => setTimeout(settle, Math.random() * 400))
+  }
+  const p50 = quantile(waits, 0.5)
+  return {
+    name: 'local.insert_to_start',
+    unit: 'ms',
+    n: waits.length,
+    median: p50,
+    p50,
+    p99: quantile(waits, 0.99),
+    ratio_to_floor: quantile(inserts, 0.5) / p50,
+    ratio_to: {},
+  }
+}
+
+async function insert(client: SupabaseClient, project: string): Promise<number> {
+  const { data, error } = await client
+    .schema('nightshift')
+    .from('tasks')
+    .insert({ project_id: project, agent: 'bench', input: { question: 'Now?' } })
+    .select('id')
+    .single()
+  if (error) throw new Error(error.message)
+  return Number(data.id)
+}
+
+async function startOf(client: SupabaseClient, id: number): Promise<number> {
+  for (;;) {
+    const { data } = await client
+      .schema('nightshift')
+      .from('tasks')
+      .select('started_at')
+      .eq('id', id)
+      .single()
+    if (data?.started_at) return Date.parse(data.started_at)
+    await new Promise((settle) => setTimeout(settle, 10))
+  }
 }

@@ -25,7 +25,7 @@ export function quantile(samples: number[], share: number): number {
 export async function hammer(
   clients: number,
   seconds: number,
-  call: (client: number) => Promise<unknown>,
+  call: (client: number) => Promise<unknown> | undefined,
 ): Promise<{ perSecond: number; latencies: number[] }> {
   const latencies: number[] = []
   const started = performance.now()

@@ -9,6 +9,7 @@ import { homeDir, projectDir } from './connection.ts'
 /** The local stack with everything of ours on it. */
 export interface LocalStack {
   urls: { api: string; db: string; functions: string; practice: string; console: string }
+  keys: { publishableKey: string; secretKey: string }
   practice: boolean
   stop(): Promise<void>
 }
@@ -67,6 +68,7 @@ export async function startLocalStack(
     log: (event) => log(`host ${JSON.stringify(event)}`),
   })
   return {
+    keys: stack.keys,
     urls: { ...stack.urls, console: `http://127.0.0.1:${ports.console}` },
     practice:
       !settings.ANTHROPIC_API_KEY && !settings.OPENAI_API_KEY && !settings.OPENROUTER_API_KEY,
