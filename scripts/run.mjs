@@ -79,5 +79,13 @@ function handOver(command) {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     process.on(signal, () => signal !== 'SIGINT' && child.kill(signal))
   }
+  stopWithNpm(child)
   child.on('exit', (code, signal) => process.exit(signal ? 130 : (code ?? 1)))
+}
+
+/** At SIGTERM npm ends the shell between itself and this process, and tells nobody else. */
+function stopWithNpm(child) {
+  if (!process.env.npm_execpath) return
+  const parent = process.ppid
+  setInterval(() => process.ppid !== parent && child.kill('SIGTERM'), 250).unref()
 }

@@ -1,15 +1,21 @@
-import { Command, CommanderError } from 'commander'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import colors from 'picocolors'
 import { verifyAudit } from './commands/audit.ts'
 import { decideCard, listCards } from './commands/card.ts'
 import { demo } from './commands/demo.ts'
 import { start } from './commands/start.ts'
 import { status } from './commands/status.ts'
+import { projectDir } from './connection.ts'
 import { exitCode, exitCodeOf } from './exit.ts'
 import { print } from './print.ts'
 
+const { version } = JSON.parse(readFileSync(join(projectDir, 'package.json'), 'utf8'))
+
 const program = new Command('nightshift')
   .description('AI agents around the clock inside a Supabase project')
+  .version(version)
   .option('--port-base <port>', 'first port of the local stack (default 54321)')
   .showHelpAfterError()
   .exitOverride()
@@ -17,6 +23,9 @@ const program = new Command('nightshift')
     const { portBase } = command.opts()
     if (portBase) process.env.NIGHTSHIFT_PORT_BASE = portBase
   })
+
+const output = (): Option =>
+  new Option('--output <format>', 'text or json').choices(['text', 'json']).default('text')
 
 /** Every action returns its exit code. */
 const run =
@@ -33,7 +42,7 @@ program
 program
   .command('status')
   .description('say where everything is and whether it answers')
-  .option('--output <format>', 'text or json', 'text')
+  .addOption(output())
   .action(run(status))
 program
   .command('demo')
@@ -44,12 +53,28 @@ program
   .action(run(demo))
 
 const card = program.command('card').description('decisions that wait for a person')
-card.command('list').option('--output <format>', 'text or json', 'text').action(run(listCards))
+card
+  .command('list')
+  .description('open cards, the most urgent first')
+  .addOption(output())
+  .action(run(listCards))
+const verbs = {
+  approve: 'let the action happen',
+  reject: 'refuse it; the agent is told why',
+  respond: 'answer instead of deciding; needs --note',
+} as const
 for (const verb of ['approve', 'reject', 'respond'] as const) {
   card
-    .command(`${verb} <id>`)
+    .command(verb)
+    .description(verbs[verb])
+    .argument('<id>', 'number of the card', cardId)
     .option('--note <text>', 'why')
-    .action(run((id: string, options: { note?: string }) => decideCard(verb, id, options)))
+    .action(run((id: number, options: { note?: string }) => decideCard(verb, id, options)))
+}
+
+function cardId(text: string): number {
+  if (!/^[1-9][0-9]{0,14}$/.test(text)) throw new InvalidArgumentError('Wanted a number.')
+  return Number(text)
 }
 
 program
@@ -57,7 +82,7 @@ program
   .description('the log of everything')
   .command('verify')
   .option('--project <id>', 'only this project')
-  .option('--output <format>', 'text or json', 'text')
+  .addOption(output())
   .action(run(verifyAudit))
 
 try {
@@ -71,3 +96,6 @@ try {
     process.exitCode = exitCodeOf(error)
   }
 }
+
+// realtime-js keeps a timer of 10 s after the last channel is closed; nothing else is left to do.
+process.stdout.write('', () => process.exit())

@@ -131,7 +131,9 @@ async function untilReady(
 ): Promise<void> {
   for (let attempt = 0; attempt < 600; attempt += 1) {
     if (child.exitCode !== null) {
-      throw new Error(`Postgres ended with exit code ${child.exitCode}; is its port taken?`)
+      throw new Error(
+        `Postgres ended with exit code ${child.exitCode}; is port ${new URL(url).port} taken?`,
+      )
     }
     if ((await dataDirectoryAt(url)) === dataDir) return
     await new Promise((settle) => setTimeout(settle, 50))

@@ -13,6 +13,7 @@ export async function verifyAudit(options: { project?: string; output: string })
     : must(
         await supabase.schema('nightshift').from('projects').select('id,name').order('created_at'),
       )
+  if (projects.length === 0) print.talk('no projects yet')
   let ok = true
   for (const project of projects) {
     const result = await nightshift(supabase).verify(project.id)

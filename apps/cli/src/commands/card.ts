@@ -19,16 +19,19 @@ export async function listCards(options: { output: string }): Promise<number> {
       .order('deadline_at'),
   )
   if (options.output === 'json') print.json(cards)
+  else if (cards.length === 0) print.talk('no open cards')
   else
     for (const card of cards)
-      print.data(`${card.id}  ${card.risk.padEnd(8)} ${card.deadline_at}  ${safe(card.title)}`)
+      print.data(
+        `${card.id}  ${card.risk.padEnd(8)} ${card.deadline_at}  ${safe(card.title).replaceAll('\n', ' ')}`,
+      )
   return exitCode.ok
 }
 
 /** Decides the card as it stands now, as the person at this machine. */
 export async function decideCard(
   verb: Verb,
-  id: string,
+  id: number,
   options: { note?: string },
 ): Promise<number> {
   const supabase = await personClient(requireConnection(), homeDir(readSettings(process.env)))

@@ -10,10 +10,11 @@ import {
   personClient,
   projectDir,
 } from '../connection.ts'
-import { readInbox } from '../demo/mails.ts'
+import { type Mail, readInbox } from '../demo/mails.ts'
 import { handIn, must, prepareProject } from '../demo/run.ts'
 import { type Summary, summarise } from '../demo/summary.ts'
 import { ExitError, exitCode } from '../exit.ts'
+import { interruption } from '../interrupt.ts'
 import { print, safe } from '../print.ts'
 import { startLocalStack } from '../stack.ts'
 
@@ -39,10 +40,13 @@ interface Card {
 /** The main job, once, to the end: an inbox is read, answered, approved and verified. */
 export async function demo(options: DemoOptions): Promise<number> {
   const settings = readSettings(process.env)
+  const interrupted = interruption()
   const folder = options.inbox
     ? resolve(process.env.INIT_CWD ?? process.cwd(), options.inbox)
     : join(projectDir, 'apps/cli/demo/inbox')
-  const { mails, skipped } = await readInbox(folder)
+  const { mails, skipped } = await readInbox(folder).catch((cause) => {
+    throw new ExitError(cause.message, { exitCode: exitCode.notFound })
+  })
   for (const { file, reason } of skipped) print.talk(`skipped ${safe(file)}: ${safe(reason)}`)
   if (mails.length === 0) {
     throw new ExitError(`no mails in "${folder}"`, {
@@ -56,7 +60,12 @@ export async function demo(options: DemoOptions): Promise<number> {
     const connection = running ?? findConnection()
     if (!connection)
       throw new ExitError('the stack did not come up', { exitCode: exitCode.unhealthy })
-    const summary = await work(connection, { ...options, mails, home: homeDir(settings) })
+    const summary = await work(connection, {
+      ...options,
+      mails,
+      home: homeDir(settings),
+      interrupted,
+    })
     if (options.json) print.json(summary)
     else printSummary(summary)
     return summary.ok ? exitCode.ok : exitCode.failed
@@ -67,7 +76,7 @@ export async function demo(options: DemoOptions): Promise<number> {
 
 async function work(
   connection: Connection,
-  options: DemoOptions & { mails: Awaited<ReturnType<typeof readInbox>>['mails']; home: string },
+  options: DemoOptions & { mails: Mail[]; home: string; interrupted: AbortSignal },
 ): Promise<Summary> {
   const supabase = await personClient(connection, options.home)
   const project = await prepareProject(supabase)
@@ -75,7 +84,14 @@ async function work(
   print.talk(
     `#${rootId} support-inbox: ${options.mails.length} mails${resumed ? ', going on where an earlier run stopped' : ''}`,
   )
-  await follow(supabase, { project, rootId, approve: options.approve })
+  const { approve, interrupted } = options
+  await follow(supabase, { project, rootId, approve, interrupted })
+  if (interrupted.aborted) {
+    throw new ExitError('interrupted', {
+      exitCode: exitCode.interrupted,
+      hint: 'State is kept: the same command goes on where this run stopped.',
+    })
+  }
   const summary = await summarise(supabase, project, rootId)
   await supabase.removeAllChannels()
   await supabase.auth.signOut({ scope: 'local' })
@@ -85,11 +101,17 @@ async function work(
 /** Shows every change until the root ends; with --approve answers the cards as the signed-in person. */
 async function follow(
   supabase: SupabaseClient,
-  { project, rootId, approve }: { project: string; rootId: number; approve: boolean },
+  {
+    project,
+    rootId,
+    approve,
+    interrupted,
+  }: { project: string; rootId: number; approve: boolean; interrupted: AbortSignal },
 ): Promise<void> {
   const done = new AbortController()
+  const signal = AbortSignal.any([done.signal, interrupted])
   const shown = new Set<number>()
-  for await (const change of nightshift(supabase).watchProject(project, done.signal)) {
+  for await (const change of nightshift(supabase).watchProject(project, signal)) {
     if (change.id < rootId) continue
     showChange(change)
     if (change.status === 'awaiting_approval')

@@ -1,12 +1,14 @@
 import { readSettings } from '@nightshift/shared/env.ts'
 import colors from 'picocolors'
 import { exitCode } from '../exit.ts'
+import { aborted, interruption } from '../interrupt.ts'
 import { print } from '../print.ts'
 import { startLocalStack } from '../stack.ts'
 
 /** Starts the stack, says where everything is, runs until Ctrl-C. */
 export async function start(options: { verbose: boolean }): Promise<number> {
   const settings = readSettings(process.env)
+  const interrupted = interruption()
   print.talk('Nightshift · local, no Docker, no account')
   const stack = await startLocalStack(
     settings,
@@ -25,15 +27,8 @@ export async function start(options: { verbose: boolean }): Promise<number> {
     )
   }
   print.talk(`\nNext          npm run demo      (stop with Ctrl-C; state is kept)`)
-  await untilStopped()
+  await aborted(interrupted)
   print.talk('\nStopping')
   await stack.stop()
   return exitCode.ok
-}
-
-function untilStopped(): Promise<void> {
-  return new Promise((settle) => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-      process.once(signal, () => settle())
-  })
 }

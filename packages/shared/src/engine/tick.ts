@@ -3,7 +3,7 @@ import { type CallContext, callModel } from './call_model.ts'
 import { clean } from './clean.ts'
 import { failed, type Move, withStep } from './move.ts'
 import { type Action, next } from './next.ts'
-import { type Session, sessionSchema } from './session.ts'
+import { type Session, sessionSchema, type Tool } from './session.ts'
 
 /** What a tick may touch; everything with an effect is handed in. */
 export interface TickContext extends CallContext {
@@ -110,7 +110,7 @@ function ask(move: Move, { call, tool, args }: Extract<Action, { kind: 'ask' }>)
     outcome: {
       status: 'awaiting_approval',
       card: {
-        title: `${tool.name.replaceAll('_', ' ')}: ${summary(args)}`.slice(0, 200),
+        title: `${tool.name.replaceAll('_', ' ')}: ${summary(tool, args)}`.slice(0, 200),
         consequence: tool.description.slice(0, 500),
         action: { tool: tool.name, call_id: call.id, args },
         risk: tool.risk,
@@ -121,11 +121,14 @@ function ask(move: Move, { call, tool, args }: Extract<Action, { kind: 'ask' }>)
   }
 }
 
-function summary(args: unknown): string {
+/** Three arguments on one line, in the order in which the tool requires them: jsonb forgets any other. */
+function summary({ input_schema: { required } }: Tool, args: unknown): string {
   if (typeof args !== 'object' || args === null) return String(args)
-  return Object.values(args)
+  const first: unknown[] = Array.isArray(required) ? required : []
+  return [...new Set([...first.map(String), ...Object.keys(args)])]
+    .map((name): unknown => Reflect.get(args, name))
     .filter((value) => ['string', 'number'].includes(typeof value))
-    .map((value) => String(value).slice(0, 60))
+    .map((value) => String(value).replace(/\s+/g, ' ').slice(0, 60))
     .slice(0, 3)
     .join(' · ')
 }
