@@ -1,0 +1,333 @@
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import { AxeBuilder } from '@axe-core/playwright'
+import { readSettings } from '@nightshift/shared/env.ts'
+import { createClient, type SupabaseClient } from '@supabase/supabase-js'
+import { type Browser, chromium, type Page } from 'playwright-core'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { type Console, startConsole } from '../../cli/src/console.ts'
+import { prepareProject } from '../../cli/src/demo/run.ts'
+import { type LocalStack, portBlock, startLocalStack } from '../../cli/src/stack.ts'
+
+/** Where to leave pictures of every screen, for people. */
+const shots = process.env.CONSOLE_SHOTS
+let shot = 0
+
+const projectDir = join(import.meta.dirname, '../../..')
+const executablePath = '/usr/bin/chromium'
+const hasChromium = existsSync(executablePath)
+if (!hasChromium) console.warn(`Skipping the console in a browser: no "${executablePath}"`)
+
+const flags =
+  '--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split(
+    ' ',
+  )
+const phone = { width: 390, height: 844 }
+const desk = { width: 1280, height: 800 }
+const person = { email: 'anna@example.org', password: 'a long password' }
+const refund = {
+  from: 'Anna Becker <anna@example.org>',
+  subject: 'Refund for order LB-20488',
+  text: 'Hello,\n\nplease refund my order LB-20488. I want my money back: 89.90 EUR.\n\nAnna Becker',
+}
+
+let home: string
+let stack: LocalStack
+let served: Console
+let browser: Browser
+let page: Page
+/** What must stay empty: errors on the browser's console, and requests to anyone else. */
+const complaints: string[] = []
+
+describe.skipIf(!hasChromium)('the console in a browser', () => {
+  beforeAll(async () => {
+    home = mkdtempSync(join(tmpdir(), 'nightshift-console-'))
+    const base = await freeBlock()
+    stack = await startLocalStack(
+      readSettings({ NIGHTSHIFT_HOME: home, NIGHTSHIFT_PORT_BASE: String(base) }),
+      () => {},
+    )
+    served = await startConsole({
+      port: portBlock(base).console,
+      apiUrl: stack.urls.api,
+      publishableKey: stack.keys.publishableKey,
+      projectDir,
+    })
+    browser = await chromium.launch({ executablePath, args: flags })
+    page = await openPage()
+  })
+
+  afterAll(async () => {
+    await browser?.close()
+    await served?.stop()
+    await stack?.stop()
+    rmSync(home, { recursive: true, force: true })
+  })
+
+  // The tests are one journey: where one breaks, the rest would only break after it.
+  let broken = false
+  beforeEach(({ skip, onTestFailed }) => {
+    skip(broken, 'an earlier part of the journey failed')
+    onTestFailed(() => {
+      broken = true
+    })
+  })
+
+  test('a person signs up, is told what is missing, and sees the prepared project', async () => {
+    await page.goto(served.url)
+    await noViolations()
+    await page.getByRole('button', { name: 'New here? Create an account' }).click()
+    await page.getByLabel('E-mail').fill(person.email)
+    await page.getByLabel('Password').fill(person.password)
+    await page.getByRole('button', { name: 'Create account' }).click()
+    await page.getByText('You have no project yet').waitFor()
+    await noViolations()
+    await prepareProject(await signedIn(person.email))
+    await page.reload()
+    await page.getByText('All quiet. 0 tasks finished today, none needs you.').waitFor()
+    await page.getByText('live', { exact: true }).waitFor()
+    await noViolations()
+  })
+
+  test('input that does not fit is refused with reason and code, and is not lost', async () => {
+    await page.getByRole('link', { name: 'Tasks' }).click()
+    await page.getByRole('link', { name: 'New task' }).first().click()
+    await page.getByLabel('Agent').selectOption('mail-reply')
+    await noViolations()
+    await page.getByLabel('Input (JSON)').fill('{"from": 7}')
+    await page.getByRole('button', { name: 'Hand in' }).click()
+    const alert = page.getByRole('alert')
+    await alert.getByText('NS021').waitFor()
+    expect(await alert.textContent()).toContain('mail-reply')
+    await page.getByLabel('Input (JSON)').fill('{"from": ')
+    await page.getByRole('button', { name: 'Hand in' }).click()
+    await alert.getByText('The input is not JSON').waitFor()
+    expect(await page.getByLabel('Input (JSON)').inputValue()).toBe('{"from": ')
+  })
+
+  test('a refund raises a card while the page is open; holding Approve lets the task end', async () => {
+    await page.getByLabel('Input (JSON)').fill(JSON.stringify(refund))
+    await page.getByRole('button', { name: 'Hand in' }).click()
+    await page.getByRole('link', { name: 'This task waits for your decision' }).waitFor()
+    await page.getByText('PRACTICE').first().waitFor()
+    await noViolations()
+    await page.getByRole('link', { name: /^Inbox/ }).click()
+    await page.getByText('1 decision waits for you').waitFor()
+    await noViolations()
+    expect(await page.getByRole('button', { name: /pprove/ }).count()).toBe(0)
+    await page.getByRole('link', { name: 'Open to decide' }).click()
+    await page.reload()
+    await page.getByText('LB-20488', { exact: true }).waitFor()
+    await noViolations()
+
+    const hold = page.getByRole('button', { name: 'Hold to approve' })
+    await hold.click()
+    expect(await hold.getAttribute('data-holding')).toBeNull()
+    await hold.focus()
+    await page.keyboard.down('Enter')
+    await page.getByText(/^Approved by you at/).waitFor()
+    await page.keyboard.up('Enter')
+    await page.getByRole('link', { name: /^Task #/ }).click()
+    await page.getByText('Completed', { exact: true }).waitFor()
+    await page.getByText('Prompt · Output').first().click()
+    await page.getByText('You answer customers of a web shop').first().waitFor()
+    await noViolations()
+  })
+
+  test('who comes second is told who was first and when', async () => {
+    const bert = (await addMember('bert@example.org', 'operator')).schema('nightshift')
+    await handIn('LB-20501')
+    await page.getByRole('link', { name: /^Inbox/ }).click()
+    await page.getByRole('button', { name: 'Reject' }).click()
+    const release = await holdBack('**/rest/v1/cards*')
+    const [card] = must(await bert.from('cards').select('id,digest').eq('status', 'open'))
+    must(await bert.rpc('decide', { card_id: card?.id, verb: 'approve', digest: card?.digest }))
+    await page.getByLabel(/^Why/).fill('too late')
+    await Promise.all([
+      page.waitForResponse((response) => response.url().endsWith('/rpc/decide')),
+      page.getByRole('button', { name: 'Reject now' }).click(),
+    ])
+    await release()
+    const answer = /^Already approved by member .+ at .+\. The first decision stands\.$/
+    await page.getByText(answer).last().waitFor()
+  })
+
+  test('a rejection carries its note to the agent; on a desk list and card stand side by side', async () => {
+    await page.setViewportSize(desk)
+    await page.goto(`${served.url}/inbox`)
+    await page.getByText('All quiet. 2 tasks finished today').waitFor()
+    await handIn('LB-20777')
+    await page.getByText('LB-20777', { exact: true }).waitFor()
+    expect(await page.getByRole('region', { name: 'Inbox' }).isVisible()).toBe(true)
+    await noViolations()
+    await page.getByRole('button', { name: 'Reject' }).last().click()
+    await page.keyboard.type('the saddle never came back')
+    await page.getByRole('button', { name: 'Reject now' }).click()
+    await page.getByText(/^Rejected by you at/).waitFor()
+    await page.getByText('the saddle never came back').waitFor()
+  })
+
+  test('the log is shown and verifies', async () => {
+    await page.getByRole('link', { name: 'Audit' }).click()
+    await page.getByText('card.decided').first().waitFor()
+    await page.getByRole('button', { name: 'Verify the log' }).click()
+    await page.getByText('The log is intact').waitFor()
+    await noViolations()
+  })
+
+  test('a German browser gets German', async () => {
+    const german = await openPage('de-DE')
+    await german.goto(served.url)
+    await german.getByRole('button', { name: 'Anmelden' }).waitFor()
+    expect(await german.locator('html').getAttribute('lang')).toBe('de')
+    await german.context().close()
+  })
+
+  test('nothing complained and nobody else was asked', () => {
+    expect(complaints).toEqual([])
+  })
+
+  test('the first load stays below 200 kB', () => {
+    const dist = join(projectDir, 'apps/console/dist')
+    const files = [
+      'index.html',
+      ...readdirSync(join(dist, 'assets')).map((file) => `assets/${file}`),
+    ]
+    const sizes = files.map((file) => gzipSync(readFileSync(join(dist, file))).length)
+    expect(sizes.reduce((sum, size) => sum + size)).toBeLessThan(200_000)
+  })
+})
+
+/** A page in a context of its own whose complaints are collected. */
+async function openPage(locale = 'en-US'): Promise<Page> {
+  const context = await browser.newContext({ locale, viewport: phone })
+  context.setDefaultTimeout(10_000)
+  const opened = await context.newPage()
+  opened.on('pageerror', (error) => complaints.push(error.message))
+  opened.on('console', (message) => {
+    // Chromium logs each refused request; the refusals that tests provoke are no complaint.
+    const provoked = /status of (409|422)/.test(message.text())
+    if (['error', 'warning'].includes(message.type()) && !provoked) complaints.push(message.text())
+  })
+  const known = [served.url, stack.urls.api].map((url) => new URL(url).host)
+  const meet = (url: string): void => {
+    if (!known.includes(new URL(url).host)) complaints.push(`asked ${url}`)
+  }
+  opened.on('request', (request) => meet(request.url()))
+  opened.on('websocket', (socket) => meet(socket.url()))
+  return opened
+}
+
+/** The open screen, small and light, then large and dark: accessible, and never wider than the window. */
+async function noViolations(): Promise<void> {
+  const before = page.viewportSize() ?? phone
+  for (const [size, colorScheme] of [
+    [phone, 'light'],
+    [desk, 'dark'],
+  ] as const) {
+    await page.setViewportSize(size)
+    await page.emulateMedia({ colorScheme, reducedMotion: 'reduce' })
+    const { violations } = await new AxeBuilder({ page })
+      .withTags(['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'])
+      .analyze()
+    const found = violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`))
+    expect(found, `${page.url()} ${size.width} ${colorScheme}`).toEqual([])
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(
+      size.width,
+    )
+    if (shots) await page.screenshot({ path: join(shots, `${shot++}-${size.width}.png`) })
+  }
+  await page.setViewportSize(before)
+}
+
+/** Holds back answers of the API until released, as a slow network would. */
+async function holdBack(pattern: string): Promise<() => Promise<void>> {
+  let open = (): void => {}
+  const gate = new Promise<void>((settle) => {
+    open = settle
+  })
+  await page.route(pattern, async (route) => {
+    await gate
+    await route.continue()
+  })
+  return async () => {
+    open()
+    await page.unroute(pattern)
+  }
+}
+
+/** A client of our own beside the browser: with the secret key, or signed in as a person. */
+function client(key: string): SupabaseClient {
+  return createClient(stack.urls.api, key, { auth: { persistSession: false } })
+}
+
+const service = (): SupabaseClient => client(stack.keys.secretKey)
+
+async function signedIn(email: string): Promise<SupabaseClient> {
+  const supabase = client(stack.keys.publishableKey)
+  const { error } = await supabase.auth.signInWithPassword({ email, password: person.password })
+  if (error) throw error
+  return supabase
+}
+
+/** Adds another member to the project and signs them in. */
+async function addMember(email: string, role: string): Promise<SupabaseClient> {
+  const { data, error } = await service().auth.admin.createUser({
+    email,
+    password: person.password,
+    email_confirm: true,
+  })
+  if (error) throw error
+  const project = await projectId()
+  const set = { project, user_id: data.user.id, role }
+  const { error: refused } = await service().schema('nightshift').rpc('set_member', set)
+  if (refused) throw refused
+  return signedIn(email)
+}
+
+async function projectId(): Promise<string> {
+  const [project] = must(await service().schema('nightshift').from('projects').select('id'))
+  return String(project?.id)
+}
+
+/** A mail that asks for money back, handed in by someone else. */
+async function handIn(order: string): Promise<void> {
+  const input = {
+    ...refund,
+    subject: `Refund for order ${order}`,
+    text: refund.text.replace('LB-20488', order),
+  }
+  const task = { project: await projectId(), agent: 'mail-reply', input }
+  must(
+    await service()
+      .schema('nightshift')
+      .rpc('enqueue', { tasks: [task] }),
+  )
+}
+
+function must<Data>(answer: { data: Data | null; error: Error | null }): Data {
+  if (answer.error) throw answer.error
+  if (answer.data === null) throw new Error('Empty answer')
+  return answer.data
+}
+
+/** A port base whose whole block is free. */
+async function freeBlock(): Promise<number> {
+  for (let attempt = 0; attempt < 50; attempt += 1) {
+    const base = 20_000 + Math.floor(Math.random() * 12_000)
+    const free = await Promise.all(Object.values(portBlock(base)).map(isFree))
+    if (free.every(Boolean)) return base
+  }
+  throw new Error('Cannot find a free block of ports')
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((settle) => {
+    const probe = createServer()
+    probe.once('error', () => settle(false))
+    probe.listen(port, '127.0.0.1', () => probe.close(() => settle(true)))
+  })
+}
