@@ -1,8 +1,9 @@
 import { App } from '@supabase/lite'
-import { PostgresConnection } from '@supabase/lite/postgres'
-import postgres from 'postgres'
+import type postgres from 'postgres'
 import { bearerOf } from '../access.ts'
 import { type Keys, signToken, verifyToken } from '../keys.ts'
+import { lendConnections } from '../lending.ts'
+import { LentConnection } from '../lite.ts'
 import { wireTypes } from '../rest/wire.ts'
 import { handleAdmin } from './admin.ts'
 import { authError } from './errors.ts'
@@ -37,21 +38,18 @@ const passThrough = {
  */
 export function startAuth(options: AuthOptions): AuthServer {
   const { keys, tokenSeconds = 3600, log = () => {} } = options
-  const sql = postgres(options.url, { max: 4, idle_timeout: 20, onnotice: () => {} })
-  const connection = new PostgresConnection({
+  const lender = lendConnections({
     url: options.url,
-    postgresOptions: {
-      max: 4,
-      onnotice: () => {},
-      types: {
-        timestamptz: wireTypes.timestamptz,
-        json: { to: 114, from: [114], ...passThrough },
-        jsonb: { to: 3802, from: [3802], ...passThrough },
-      },
-    },
+    max: 8,
+    name: 'auth',
+    types: () => ({
+      ...wireTypes([]),
+      json: { to: 114, from: [114], ...passThrough },
+      jsonb: { to: 3802, from: [3802], ...passThrough },
+    }),
   })
   const app = new App({
-    connection,
+    connection: new LentConnection(options.url, lender),
     api: { enabled: false },
     storage: { enabled: false },
     auth: {
@@ -77,7 +75,8 @@ export function startAuth(options: AuthOptions): AuthServer {
     const url = new URL(request.url)
     const path = url.pathname.slice('/auth/v1'.length)
     if (path.startsWith('/admin/')) {
-      return handleAdmin(request, { sql, path, keys, apiUrl: options.apiUrl() })
+      const apiUrl = options.apiUrl()
+      return lender.use((sql) => handleAdmin(request, { sql, path, keys, apiUrl }))
     }
     const response = await app.fetch(withoutKey(request, url))
     const issues = path === '/signup' || path === '/token' || path === '/verify'
@@ -85,7 +84,8 @@ export function startAuth(options: AuthOptions): AuthServer {
     const body: unknown = await response.json()
     const grant = grantOf(body)
     if (!grant) return Response.json(body, { status: response.status })
-    if (await isBanned(sql, grant.user.id)) return authError(400, 'user_banned', 'User is banned')
+    const banned = await lender.use((sql) => isBanned(sql, grant.user.id))
+    if (banned) return authError(400, 'user_banned', 'User is banned')
     const token = await enrich(grant, { keys, tokenSeconds, issuer: `${options.apiUrl()}/auth/v1` })
     return Response.json({ ...grant, access_token: token }, { status: response.status })
   }
@@ -99,9 +99,7 @@ export function startAuth(options: AuthOptions): AuthServer {
         return authError(500, 'unexpected_failure', 'Internal Server Error')
       }
     },
-    async stop() {
-      await Promise.all([connection.close(), sql.end({ timeout: 1 })])
-    },
+    stop: () => lender.end(),
   }
 }
 

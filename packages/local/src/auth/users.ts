@@ -76,55 +76,50 @@ export async function insertUser(sql: postgres.Sql, fields: UserFields): Promise
     ...fields.appMetadata,
   }
   const identity = { sub: id, email, email_verified: false, phone_verified: false }
-  await sql.begin(async (transaction) => {
-    await transaction`
+  await sql`
+    with made as (
       insert into auth.users (id, aud, role, email, phone, encrypted_password, email_confirmed_at,
-        phone_confirmed_at, raw_app_meta_data, raw_user_meta_data, created_at, updated_at)
+        phone_confirmed_at, raw_app_meta_data, raw_user_meta_data, banned_until, created_at, updated_at)
       values (${id}, 'authenticated', ${fields.role ?? 'authenticated'}, ${email},
-        ${fields.phone ?? null}, ${hash(transaction, fields)},
-        ${fields.confirmsEmail ? transaction`now()` : null},
-        ${fields.confirmsPhone ? transaction`now()` : null},
-        ${json(transaction, appMetadata)}, ${json(transaction, fields.userMetadata ?? {})},
-        now(), now())`
-    if (email) {
-      await transaction`
-        insert into auth.identities (provider_id, user_id, identity_data, provider, last_sign_in_at)
-        values (${id}, ${id}, ${json(transaction, identity)}, 'email', now())`
-    }
-    if (fields.ban) await ban(transaction, id, fields.ban)
-  })
+        ${fields.phone ?? null}, ${hash(sql, fields)},
+        ${fields.confirmsEmail ? sql`now()` : null}, ${fields.confirmsPhone ? sql`now()` : null},
+        ${json(sql, appMetadata)}, ${json(sql, fields.userMetadata ?? {})},
+        ${banned(sql, fields)}, now(), now())
+      returning id, email
+    )
+    insert into auth.identities (provider_id, user_id, identity_data, provider, last_sign_in_at)
+    select id, id, ${json(sql, identity)}, 'email', now() from made where email is not null`
   return id
 }
 
-/** Changes the given fields. False when there is no such user. */
+/** Changes the given fields. False when there is no such user. A ban ends all sessions. */
 export async function updateUser(
   sql: postgres.Sql,
   id: string,
   fields: UserFields,
 ): Promise<boolean> {
-  return sql.begin(async (transaction) => {
-    const email = fields.email?.toLowerCase() ?? null
-    const changed = await transaction`
-      update auth.users set
-        email = coalesce(${email}, email),
-        phone = coalesce(${fields.phone ?? null}, phone),
-        role = coalesce(${fields.role ?? null}, role),
-        encrypted_password = coalesce(${hash(transaction, fields)}, encrypted_password),
-        email_confirmed_at = case when ${fields.confirmsEmail ?? false} then now() else email_confirmed_at end,
-        phone_confirmed_at = case when ${fields.confirmsPhone ?? false} then now() else phone_confirmed_at end,
-        raw_app_meta_data = ${merged(transaction, 'raw_app_meta_data', fields.appMetadata)},
-        raw_user_meta_data = ${merged(transaction, 'raw_user_meta_data', fields.userMetadata)},
-        updated_at = now()
-      where id = ${id}`
-    if (email) {
-      await transaction`
-        update auth.identities
-        set identity_data = identity_data || jsonb_build_object('email', ${email}::text)
-        where user_id = ${id} and provider = 'email'`
-    }
-    if (fields.ban) await ban(transaction, id, fields.ban)
-    return changed.count === 1
-  })
+  const email = fields.email?.toLowerCase() ?? null
+  const changed = await sql`
+    with changed_identity as (
+      update auth.identities
+      set identity_data = identity_data || jsonb_build_object('email', ${email}::text)
+      where user_id = ${id} and provider = 'email' and ${email}::text is not null
+    ), ended as (
+      delete from auth.sessions where user_id = ${id} and ${isBan(fields)}
+    )
+    update auth.users set
+      email = coalesce(${email}, email),
+      phone = coalesce(${fields.phone ?? null}, phone),
+      role = coalesce(${fields.role ?? null}, role),
+      encrypted_password = coalesce(${hash(sql, fields)}, encrypted_password),
+      email_confirmed_at = case when ${fields.confirmsEmail ?? false} then now() else email_confirmed_at end,
+      phone_confirmed_at = case when ${fields.confirmsPhone ?? false} then now() else phone_confirmed_at end,
+      raw_app_meta_data = ${merged(sql, 'raw_app_meta_data', fields.appMetadata)},
+      raw_user_meta_data = ${merged(sql, 'raw_user_meta_data', fields.userMetadata)},
+      banned_until = ${fields.ban === undefined ? sql`banned_until` : banned(sql, fields)},
+      updated_at = now()
+    where id = ${id}`
+  return changed.count === 1
 }
 
 /** False when there is no such user. */
@@ -139,24 +134,25 @@ export async function deleteUser(sql: postgres.Sql, id: string, isSoft: boolean)
   return gone.count === 1
 }
 
-function hash(sql: postgres.ISql, { password, passwordHash }: UserFields) {
+function hash(sql: postgres.Sql, { password, passwordHash }: UserFields) {
   if (password === undefined) return passwordHash ?? null
   return sql`extensions.crypt(${password}, extensions.gen_salt('bf', 10))`
 }
 
-function json(sql: postgres.ISql, value: Record<string, unknown>) {
+function json(sql: postgres.Sql, value: Record<string, unknown>) {
   return sql`${JSON.stringify(value)}::text::jsonb`
 }
 
 /** New keys are added, keys with null go, as GoTrue merges metadata. */
-function merged(sql: postgres.ISql, column: string, value: Record<string, unknown> | undefined) {
+function merged(sql: postgres.Sql, column: string, value: Record<string, unknown> | undefined) {
   if (!value) return sql(column)
   return sql`jsonb_strip_nulls(coalesce(${sql(column)}, '{}') || ${JSON.stringify(value)}::text::jsonb)`
 }
 
-async function ban(sql: postgres.ISql, id: string, duration: string): Promise<void> {
-  const interval = duration === 'none' ? null : duration
-  await sql`
-    update auth.users set banned_until = now() + ${interval}::text::interval where id = ${id}`
-  if (interval) await sql`delete from auth.sessions where user_id = ${id}`
+function isBan({ ban }: UserFields): boolean {
+  return ban !== undefined && ban !== 'none'
+}
+
+function banned(sql: postgres.Sql, fields: UserFields) {
+  return isBan(fields) ? sql`now() + ${fields.ban ?? ''}::text::interval` : null
 }

@@ -1,4 +1,6 @@
-import postgres from 'postgres'
+import { setTimeout as delay } from 'node:timers/promises'
+import type postgres from 'postgres'
+import { openSession } from '../session.ts'
 
 /** A function the API may call. */
 export interface Routine {
@@ -26,44 +28,52 @@ export interface Parameter {
 export interface Snapshot {
   /** Overloads by `<schema>.<name>`. */
   routines: ReadonlyMap<string, Routine[]>
+  /** Tables and views as `<schema>.<name>`. */
+  relations: ReadonlySet<string>
   /** `alter role … set …` of the roles a caller can have. */
   roleSettings: ReadonlyMap<string, Record<string, string>>
+  /** Arrays of anything but rows. */
+  arrayTypes: readonly ArrayType[]
+}
+
+/** An array type and that of its elements, by oid; of a domain the type below it. */
+export interface ArrayType {
+  oid: number
+  element: number
 }
 
 export interface Catalog {
   /** The newest snapshot; waits for a reload that has begun. */
   current(): Snapshot | Promise<Snapshot>
-  /** Called after each reload. Returns the function that ends it. */
-  onReload(listener: () => void): () => void
+  /** The newest snapshot after every change that is committed by now. */
+  settled(): Promise<Snapshot>
+  /** Called now and after each reload. Returns the function that ends it. */
+  onReload(listener: (snapshot: Snapshot) => void): () => void
   stop(): Promise<void>
 }
 
+const reconnectMilliseconds = 200
+
 /**
- * Reads the exposed schemas and reads them again at NOTIFY pgrst, which 25_rest.sql sends on DDL.
- * `url` logs in as `authenticator`.
+ * Reads the exposed schemas and reads them again at NOTIFY pgrst, which 25_rest.sql sends on DDL,
+ * and after the connection was lost. `url` logs in as `authenticator`.
  */
 export async function openCatalog(url: string, schemas: string[]): Promise<Catalog> {
-  const sql = postgres(url, {
-    max: 1,
-    idle_timeout: 20,
-    fetch_types: false,
-    onnotice: () => {},
-    // Nothing is in reach, so every type name comes with its schema.
-    connection: { search_path: '' },
-  })
-  const listeners = new Set<() => void>()
+  const listeners = new Set<(snapshot: Snapshot) => void>()
+  let session: { sql: postgres.Sql; closed: Promise<void> } | undefined
   let snapshot: Snapshot | undefined
   let reloading: Promise<Snapshot> | undefined
   let isStale = false
+  let isStopped = false
 
   async function read(): Promise<Snapshot> {
     let found: Snapshot
     do {
       isStale = false
-      found = { routines: await readRoutines(sql, schemas), roleSettings: await readSettings(sql) }
+      found = await readSnapshot(session?.sql, schemas)
     } while (isStale)
     snapshot = found
-    for (const listener of listeners) listener()
+    for (const listener of listeners) listener(found)
     return found
   }
 
@@ -76,19 +86,65 @@ export async function openCatalog(url: string, schemas: string[]): Promise<Catal
     return reloading
   }
 
-  const refresh = (): void => {
-    // A failed read (the database restarts) leaves the old snapshot; `onlisten` reads again.
-    reload().catch(() => {})
+  /** Opens a session and reads. */
+  async function connect(): Promise<void> {
+    const closed = Promise.withResolvers<void>()
+    const sql = await openSession({
+      url,
+      name: 'postgrest schema cache',
+      // A read that fails because the connection went is made good by the next session.
+      listen: { pgrst: () => void reload().catch(() => {}) },
+      onClose: closed.resolve,
+    })
+    session = { sql, closed: closed.promise }
+    // Nothing is in reach, so every type name comes with its schema.
+    await sql`set search_path = ''`
+    await reload()
   }
-  await sql.listen('pgrst', refresh, refresh)
-  await reload()
+
+  /** Opens the next session whenever one has ended. */
+  async function follow(): Promise<void> {
+    while (!isStopped) {
+      await session?.closed
+      session = undefined
+      await delay(reconnectMilliseconds, undefined, { ref: false })
+      if (!isStopped) await connect().catch(() => session?.sql.end({ timeout: 0 }))
+    }
+  }
+
+  await connect()
+  const following = follow()
   return {
     current: () => reloading ?? snapshot ?? reload(),
+    async settled() {
+      // What the session was notified of before this query arrives with its answer.
+      await session?.sql.unsafe('select 1').catch(() => {})
+      return reloading ?? snapshot ?? reload()
+    },
     onReload(listener) {
       listeners.add(listener)
+      if (snapshot) listener(snapshot)
       return () => listeners.delete(listener)
     },
-    stop: () => sql.end({ timeout: 1 }),
+    async stop() {
+      isStopped = true
+      await session?.sql.end({ timeout: 1 })
+      await following
+    },
+  }
+}
+
+async function readSnapshot(sql: postgres.Sql | undefined, schemas: string[]): Promise<Snapshot> {
+  if (!sql) throw new Error('The connection to the database is lost')
+  return {
+    routines: await readRoutines(sql, schemas),
+    relations: await readRelations(sql, schemas),
+    roleSettings: await readSettings(sql),
+    arrayTypes: await sql<ArrayType[]>`
+      select a.oid, coalesce(nullif(e.typbasetype, 0), e.oid) as element
+      from pg_type e
+      join pg_type a on a.oid = e.typarray
+      where e.typtype <> 'c'`,
   }
 }
 
@@ -159,6 +215,15 @@ function hoisted(settings: string[]): Record<string, string> {
     return [setting.slice(0, at).toLowerCase(), setting.slice(at + 1)]
   })
   return Object.fromEntries(pairs.filter(([name]) => hoistedNames.has(name)))
+}
+
+async function readRelations(sql: postgres.Sql, schemas: string[]): Promise<Set<string>> {
+  const rows = await sql<{ name: string }[]>`
+    select n.nspname || '.' || c.relname as name
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where c.relkind in ('r', 'v', 'm', 'f', 'p') and n.nspname in ${sql(schemas)}`
+  return new Set(rows.map((row) => row.name))
 }
 
 async function readSettings(sql: postgres.Sql): Promise<Map<string, Record<string, string>>> {

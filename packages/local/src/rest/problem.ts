@@ -62,6 +62,8 @@ const statusBySqlstate: Record<string, number> = {
   '55': 500,
   '57': 500,
   '57P01': 503,
+  // Said at login only, which PostgREST answers as a lost connection.
+  '57P03': 503,
   '58': 500,
   F0: 500,
   HV: 500,
@@ -75,8 +77,8 @@ export function problemOf(cause: unknown, role: string): Problem {
   if (cause instanceof Problem) return cause
   if (cause instanceof postgres.PostgresError) return fromDatabase(cause, role)
   const message = cause instanceof Error ? cause.message : String(cause)
-  // postgres.js names lost and refused connections this way.
-  const isConnection = /^(CONNECTION_|CONNECT_|ECONN)/.test(codeOf(cause))
+  // Lost, refused and timed out: CONNECTION_CLOSED, CONNECT_TIMEOUT, ECONNREFUSED, ECONNRESET …
+  const isConnection = /^E?CONN/.test(codeOf(cause))
   if (!isConnection) return new Problem(500, 'XX000', { message })
   return new Problem(503, 'PGRST000', {
     message: 'Database connection error. Retrying the connection.',

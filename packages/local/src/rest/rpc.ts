@@ -2,12 +2,13 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import postgres from 'postgres'
 import type { Caller } from '../access.ts'
 import type { ApiConfig } from '../config.ts'
+import { lendConnections } from '../lending.ts'
 import { readWhole } from './body.ts'
 import { type CallRow, callStatement, singularMark } from './call.ts'
 import type { Catalog, Routine, Snapshot } from './catalog.ts'
 import { Problem, problemOf } from './problem.ts'
 import { type RpcRequest, readRequest } from './request.ts'
-import { chooseRoutine, type Offer } from './resolve.ts'
+import { type Choice, chooseRoutine, type Offer } from './resolve.ts'
 import { sendCall, sendProblem } from './respond.ts'
 import { sessionSettings, setLocally } from './session.ts'
 import { readShape, type Shape } from './shape.ts'
@@ -44,13 +45,7 @@ const mostAttempts = 5
  */
 export function startRpc(options: RpcOptions): Rpc {
   const { api, catalog, bodyLimit = 20_000_000, poolSize = 20 } = options
-  // Without pipelining: a slow call must not delay one behind it on the same connection.
-  const sql = postgres(`${options.url}?max_pipeline=0`, {
-    max: poolSize,
-    fetch_types: false,
-    onnotice: () => {},
-    connection: { application_name: 'postgrest' },
-  })
+  const lender = lendConnections({ url: options.url, max: poolSize, name: 'postgrest' })
 
   async function call(
     request: IncomingMessage,
@@ -58,15 +53,14 @@ export function startRpc(options: RpcOptions): Rpc {
   ): Promise<{ row: CallRow; routine: Routine; rpc: RpcRequest; shape: Shape }> {
     const body = await readWhole(request, bodyLimit)
     const rpc = readRequest(request, context.url, { schemas: api.schemas, body })
-    const snapshot = await catalog.current()
-    const choice = chooseRoutine(snapshot, offerOf(rpc))
+    const { snapshot, choice } = await choose(catalog, offerOf(rpc))
     const { routine } = choice
     const shape = limited(readShape(rpc.shape), rpc, routine.returnsSet ? api.maxRows : null)
     const text = [
       ...preamble({ request, caller: context.caller, rpc, routine, snapshot, api }),
       callStatement(choice, rpc, shape),
     ].join(';\n')
-    return { row: await attempt(() => run(sql, text)), routine, rpc, shape }
+    return { row: await attempt(() => lender.use((sql) => run(sql, text))), routine, rpc, shape }
   }
 
   return {
@@ -77,7 +71,7 @@ export function startRpc(options: RpcOptions): Rpc {
         sendProblem(response, problemOf(cause, context.caller.role))
       }
     },
-    stop: () => sql.end({ timeout: 1 }),
+    stop: () => lender.end(),
   }
 }
 
@@ -85,6 +79,21 @@ function offerOf({ schema, name, input }: RpcRequest): Offer {
   if (input.kind === 'json') return { schema, name, keys: input.keys, wholeBody: ['json', 'jsonb'] }
   if (input.kind === 'whole') return { schema, name, keys: [], wholeBody: [input.type] }
   return { schema, name, keys: [...input.values.keys()], wholeBody: [] }
+}
+
+/** A function that is not known may have been made a moment ago. */
+async function choose(
+  catalog: Catalog,
+  offer: Offer,
+): Promise<{ snapshot: Snapshot; choice: Choice }> {
+  const snapshot = await catalog.current()
+  try {
+    return { snapshot, choice: chooseRoutine(snapshot, offer) }
+  } catch (cause) {
+    const newer = await catalog.settled()
+    if (newer === snapshot) throw cause
+    return { snapshot: newer, choice: chooseRoutine(newer, offer) }
+  }
 }
 
 function limited(shape: Shape, rpc: RpcRequest, maxRows: number | null): Shape {

@@ -28,8 +28,6 @@ export function sessionSettings(session: Session): [name: string, value: string]
     ['request.path', session.path],
     ['request.headers', JSON.stringify(headers)],
     ['request.cookies', JSON.stringify(cookiesOf(headers.cookie))],
-    ['response.status', ''],
-    ['response.headers', ''],
     ...Object.entries(session.settings),
     ...(session.readOnly ? [['transaction_read_only', 'on'] satisfies [string, string]] : []),
     ['role', caller.role],

@@ -1,14 +1,17 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { App, RelationNotFoundError } from '@supabase/lite'
-import { PostgresConnection } from '@supabase/lite/postgres'
+import type { PostgresConnection } from '@supabase/lite/postgres'
+import { type Kysely, sql } from 'kysely'
 import postgres from 'postgres'
 import type { Caller } from '../access.ts'
 import type { ApiConfig } from '../config.ts'
-import type { Catalog } from './catalog.ts'
+import { ConnectionLostError, type Lender, lendConnections } from '../lending.ts'
+import { LentConnection } from '../lite.ts'
+import type { ArrayType, Catalog, Snapshot } from './catalog.ts'
 import { nearest } from './nearest.ts'
 import { Problem, problemOf } from './problem.ts'
-import { type Session, sessionSettings } from './session.ts'
-import { exactJson, wireTypes } from './wire.ts'
+import { type Session, sessionSettings, setLocally } from './session.ts'
+import { exactValues, type WireType, wireTypes } from './wire.ts'
 
 export interface TablesOptions {
   /** Logs in as `authenticator`. */
@@ -40,7 +43,12 @@ const visits = new AsyncLocalStorage<Visit>()
  */
 export function startTables(options: TablesOptions): Tables {
   const { api, catalog } = options
-  const connection = new ApiConnection(options)
+  let arrayTypes: readonly ArrayType[] = []
+  const types = (): Record<string, WireType> => wireTypes(arrayTypes)
+  const lender = lendConnections({ url: options.url, max: 10, name: 'postgrest tables', types })
+  const name = 'postgrest schema cache of tables'
+  const catalogLender = lendConnections({ url: options.adminUrl, max: 1, name, types })
+  const connection = new ApiConnection(options.url, lender, catalogLender)
   const app = new App({
     connection,
     api: {
@@ -56,23 +64,28 @@ export function startTables(options: TablesOptions): Tables {
     // Keys and tokens were checked before.
     options: { server: { apiKeys: false, disableStudio: true } },
   })
-  const forget = catalog.onReload(() => void connection.clearSchemaCache())
+  const forget = catalog.onReload((snapshot) => {
+    arrayTypes = snapshot.arrayTypes
+    lender.renew()
+    void connection.clearSchemaCache()
+  })
 
   async function visit(request: Request, caller: Caller): Promise<Response> {
     const { forwarded, schema } = forward(request, api)
-    const { roleSettings } = await catalog.current()
+    const path = new URL(request.url).pathname.replace('/rest/v1', '')
+    const { roleSettings } = await knowing(catalog, `${schema}.${relationOf(path)}`)
     const isRead = request.method === 'GET' || request.method === 'HEAD'
     const session: Session = {
       caller,
       method: request.method,
-      path: new URL(request.url).pathname.replace('/rest/v1', ''),
+      path,
       headers: Object.fromEntries(request.headers),
       searchPath: [schema, ...api.extraSearchPath],
       settings: roleSettings.get(caller.role) ?? {},
       readOnly: isRead,
     }
     const stay: Visit = { session }
-    const response = await visits.run(stay, () => app.fetch(forwarded))
+    const response = await visits.run(stay, async () => app.fetch(forwarded))
     if (stay.failure === undefined) return response
     throw named(problemOf(stay.failure, caller.role), session.path)
   }
@@ -88,9 +101,19 @@ export function startTables(options: TablesOptions): Tables {
     },
     async stop() {
       forget()
-      await connection.close()
+      await Promise.all([lender.end(), catalogLender.end()])
     },
   }
+}
+
+/** A relation that is not known may have been made a moment ago. */
+async function knowing(catalog: Catalog, relation: string): Promise<Snapshot> {
+  const snapshot = await catalog.current()
+  return snapshot.relations.has(relation) ? snapshot : catalog.settled()
+}
+
+function relationOf(path: string): string {
+  return decodeURIComponent(path.split('/')[1] ?? '')
 }
 
 /** The request as lite shall see it: without credentials, with the schema named. */
@@ -111,7 +134,7 @@ function forward(request: Request, api: ApiConfig): { forwarded: Request; schema
 function named(problem: Problem, path: string): Problem {
   if (problem.code !== '42703') return problem
   const { status, code, details, hint } = problem
-  const relation = decodeURIComponent(path.split('/')[1] ?? '')
+  const relation = relationOf(path)
   const message = problem.message.replace(/^column "([^"]+)" does not exist$/, (_, column) => {
     return `column ${relation}.${column} does not exist`
   })
@@ -127,21 +150,21 @@ function named(problem: Problem, path: string): Problem {
  *   hints, and prints each error.
  * - JSON, timestamps, bytea and large numbers keep their exact form (wire.ts).
  */
-class ApiConnection extends PostgresConnection {
-  readonly #catalog: PostgresConnection
+class ApiConnection extends LentConnection {
+  readonly #catalog: LentConnection
 
-  constructor({ url, adminUrl }: TablesOptions) {
-    super({ url, postgresOptions: { max: 10, onnotice: () => {}, types: wireTypes } })
-    this.#catalog = new PostgresConnection({
-      url: adminUrl,
-      postgresOptions: { max: 1, idle_timeout: 20, onnotice: () => {} },
-    })
+  constructor(url: string, lender: Lender, catalogLender: Lender) {
+    super(url, lender)
+    this.#catalog = new LentConnection(url, catalogLender)
   }
 
-  override introspect(
+  override async introspect(
     options?: Parameters<PostgresConnection['introspect']>[0],
   ): ReturnType<PostgresConnection['introspect']> {
-    return this.#catalog.introspect(options)
+    const schema = await this.#catalog.introspect(options)
+    // lite answers with an empty schema when it cannot read; a real one has auth at least.
+    if (schema.tables.length === 0) throw refused(new ConnectionLostError())
+    return schema
   }
 
   override clearSchemaCache(): Promise<void> {
@@ -156,33 +179,26 @@ class ApiConnection extends PostgresConnection {
       if (!(cause instanceof RelationNotFoundError)) throw cause
       throw refused(relationNotFound(cause, [...schema.tables, ...schema.views]))
     })
-    return exactJson(checked, schema)
+    return exactValues(checked, schema)
   }
 
-  override async withContext<T>(
+  override withContext<T>(
     _variables: unknown,
-    work: (database: PostgresConnection['kysely']) => Promise<T>,
+    work: (database: Kysely<unknown>) => Promise<T>,
   ): Promise<T> {
-    try {
-      return await this.kysely.transaction().execute(async (transaction) => {
-        await transaction
-          .selectNoFrom((build) =>
-            sessionSettings(currentVisit().session).map(([name, value], index) =>
-              build
-                .fn('set_config', [build.val(name), build.val(value), build.lit(true)])
-                .as(`setting_${index}`),
-            ),
-          )
-          .execute()
-        return work(transaction)
-      })
-    } catch (cause) {
-      throw isFromDatabase(cause) ? refused(cause) : cause
-    }
-  }
-
-  override async close(): Promise<void> {
-    await Promise.all([super.close(), this.#catalog.close()])
+    return this.kysely.connection().execute(async (database) => {
+      try {
+        await sql`begin`.execute(database)
+        await sql.raw(setLocally(sessionSettings(currentVisit().session))).execute(database)
+        const result = await work(database)
+        await sql`commit`.execute(database)
+        return result
+      } catch (cause) {
+        // A rollback on a lost connection would only hide why it was lost.
+        if (!isLost(cause)) await sql`rollback`.execute(database)
+        throw isFromDatabase(cause) ? refused(cause) : cause
+      }
+    })
   }
 }
 
@@ -212,6 +228,10 @@ function relationNotFound(
 }
 
 function isFromDatabase(cause: unknown): boolean {
-  if (cause instanceof postgres.PostgresError) return true
-  return cause instanceof Error && 'code' in cause && /^CONN|^ECONN/.test(String(cause.code))
+  return cause instanceof postgres.PostgresError || isLost(cause)
+}
+
+function isLost(cause: unknown): boolean {
+  if (cause instanceof postgres.PostgresError) return /FATAL|PANIC/.test(cause.severity)
+  return cause instanceof Error && 'code' in cause && /^E?CONN/.test(String(cause.code))
 }
