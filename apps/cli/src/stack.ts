@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { runHost } from '@nightshift/host/host.ts'
-import { startStack } from '@nightshift/local'
+import { type Faults, startStack } from '@nightshift/local'
 import { readSettings, type Settings } from '@nightshift/shared/env.ts'
 import { homeDir, projectDir } from './connection.ts'
 
@@ -11,7 +11,16 @@ export interface LocalStack {
   urls: { api: string; db: string; functions: string; practice: string; console: string }
   keys: { publishableKey: string; secretKey: string }
   practice: boolean
+  /** How unreliable the doorbells are; read at each use. */
+  faults: Faults
   stop(): Promise<void>
+}
+
+export interface LocalStackOptions {
+  /** False leaves the polling worker out: then only what a doorbell wakes works. */
+  hostWorker?: boolean
+  /** False turns fsync off: for throw-away stacks only. */
+  durable?: boolean
 }
 
 /** Ports of the block that begins at `NIGHTSHIFT_PORT_BASE`; the defaults are Supabase's own. */
@@ -31,6 +40,7 @@ export function portBlock(base: number): {
 export async function startLocalStack(
   settings: Settings,
   log: (line: string) => void,
+  { hostWorker = true, durable = true }: LocalStackOptions = {},
 ): Promise<LocalStack> {
   const home = homeDir(settings)
   mkdirSync(home, { recursive: true })
@@ -54,21 +64,26 @@ export async function startLocalStack(
     },
     // Filled at installation (scripts/warm.mjs), so that starting needs no network.
     denoDir: join(projectDir, 'node_modules/.cache/deno'),
+    durable,
     log,
   })
   const stopping = new AbortController()
-  const host = runHost({
-    settings: readSettings({
-      ...functionEnv,
-      SUPABASE_URL: stack.urls.api,
-      SUPABASE_SECRET_KEYS: JSON.stringify({ default: stack.keys.secretKey }),
-    }),
-    signal: stopping.signal,
-    listen: false,
-    log: (event) => log(`host ${JSON.stringify(event)}`),
+  const hostSettings = readSettings({
+    ...functionEnv,
+    SUPABASE_URL: stack.urls.api,
+    SUPABASE_SECRET_KEYS: JSON.stringify({ default: stack.keys.secretKey }),
   })
+  const host = hostWorker
+    ? runHost({
+        settings: hostSettings,
+        signal: stopping.signal,
+        listen: false,
+        log: (event) => log(`host ${JSON.stringify(event)}`),
+      })
+    : Promise.resolve()
   return {
     keys: stack.keys,
+    faults: stack.faults,
     urls: { ...stack.urls, console: `http://127.0.0.1:${ports.console}` },
     practice:
       !settings.ANTHROPIC_API_KEY && !settings.OPENAI_API_KEY && !settings.OPENROUTER_API_KEY,
