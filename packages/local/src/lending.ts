@@ -45,7 +45,8 @@ interface Client {
   /** Not to be lent again. */
   isSpent: boolean
   isLost: boolean
-  lost: Promise<never>
+  /** Ends the waiting of whoever uses it. */
+  refuse: (cause: Error) => void
 }
 
 const connectSeconds = 5
@@ -63,8 +64,6 @@ export function lendConnections(options: LenderOptions): Lender {
   const waiting: ((client: Client) => void)[] = []
 
   function open(): Client {
-    const loss = Promise.withResolvers<never>()
-    loss.promise.catch(() => {})
     const sql = postgres(options.url, {
       max: 1,
       max_lifetime: null,
@@ -75,12 +74,12 @@ export function lendConnections(options: LenderOptions): Lender {
         client.isSpent = true
         client.isLost = true
         // The driver's own error, where there is one, says more.
-        setImmediate(() => loss.reject(new ConnectionLostError()))
+        setImmediate(() => client.refuse(new ConnectionLostError()))
       },
       connection: { application_name: options.name },
       types: options.types?.() ?? {},
     })
-    const client: Client = { sql, isSpent: false, isLost: false, lost: loss.promise }
+    const client: Client = { sql, isSpent: false, isLost: false, refuse: () => {} }
     clients.add(client)
     return client
   }
@@ -115,15 +114,15 @@ export function lendConnections(options: LenderOptions): Lender {
       return {
         release: () => giveBack(client),
         query: (text, parameters) => {
-          if (client.isLost) return client.lost
-          return Promise.race([client.sql.unsafe(text, parameters), client.lost])
+          if (client.isLost) return Promise.reject(new ConnectionLostError())
+          return unlessLost(client, client.sql.unsafe(text, parameters))
         },
       }
     },
     async use(work) {
       const client = await take()
       try {
-        return await Promise.race([work(client.sql), client.lost])
+        return await unlessLost(client, work(client.sql))
       } finally {
         giveBack(client)
       }
@@ -135,4 +134,12 @@ export function lendConnections(options: LenderOptions): Lender {
       await Promise.all([...clients].map(close))
     },
   }
+}
+
+/** `Promise.race` would pile up on a promise that lives as long as the connection. */
+function unlessLost<T>(client: Client, work: PromiseLike<T>): Promise<T> {
+  return new Promise((settle, refuse) => {
+    client.refuse = refuse
+    work.then(settle, refuse)
+  })
 }
