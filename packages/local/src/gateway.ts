@@ -59,11 +59,11 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   return {
     port,
     url: `http://127.0.0.1:${port}`,
-    stop: () =>
-      new Promise((settle) => {
-        server.close(() => settle())
-        server.closeAllConnections()
-      }),
+    async stop() {
+      // Not to be waited for: it ends with the last WebSocket, and those are Realtime's to close.
+      server.close()
+      server.closeAllConnections()
+    },
   }
 }
 
@@ -165,6 +165,8 @@ function preflight(request: IncomingMessage, response: ServerResponse): void {
   response.end()
 }
 
+/** A request line or host that makes no URL leads to a path that does not exist. */
 function urlOf(request: IncomingMessage): URL {
-  return new URL(request.url ?? '/', `http://${request.headers.host ?? '127.0.0.1'}`)
+  const host = request.headers.host ?? '127.0.0.1'
+  return URL.parse(request.url ?? '/', `http://${host}`) ?? new URL('http://127.0.0.1/')
 }

@@ -178,7 +178,12 @@ test('stops cleanly and continues with the same data and keys', async () => {
   const { keys } = stack
   const user = await client().auth.signUp({ email: 'ann@example.com', password: 'secret-1' })
   expect(user.error).toBeNull()
+  const listener = client()
+  await new Promise<void>((settle) => {
+    listener.channel('open').subscribe((status) => status === 'SUBSCRIBED' && settle())
+  })
   await stack.stop()
+  await listener.removeAllChannels()
   expect(() => statSync(join(home, 'stack.json'))).toThrow('ENOENT')
   stack = await startStack(options)
   expect(stack.keys).toEqual(keys)

@@ -11,15 +11,15 @@ export function readWhole(request: IncomingMessage, limit: number): Promise<Buff
         new Problem(413, 'PAYLOAD_TOO_LARGE', {
           message: `Request body is larger than ${limit} bytes`,
           hint: 'Send it in smaller parts.',
-          headers: { connection: 'close' },
         }),
       )
-    if (Number(request.headers['content-length'] ?? 0) > limit) return tooLarge()
+    if (Number(request.headers['content-length'] ?? 0) > limit) tooLarge()
+    // What is too much is still read, so that the sender gets to see the answer.
     request.on('data', (chunk: Buffer) => {
       size += chunk.length
       if (size <= limit) chunks.push(chunk)
       else {
-        request.pause()
+        chunks.length = 0
         tooLarge()
       }
     })

@@ -61,11 +61,22 @@ function methodOf({ method }: IncomingMessage): RpcRequest['method'] {
 }
 
 function nameOf(url: URL): string {
-  const [, name, ...more] = url.pathname.match(/\/rpc\/([^/]+)(\/.*)?$/) ?? []
-  if (!name || more[0]) {
-    throw new Problem(404, 'PGRST125', { message: 'Invalid path specified in request URL' })
+  const [, name, rest] = url.pathname.match(/\/rpc\/([^/]+)(\/.*)?$/) ?? []
+  if (!name || rest) throw invalidPath()
+  return decodePath(name)
+}
+
+/** The text of a path segment. Throws Problem. */
+export function decodePath(segment: string): string {
+  try {
+    return withoutNul(decodeURIComponent(segment))
+  } catch (cause) {
+    throw cause instanceof Problem ? cause : invalidPath()
   }
-  return withoutNul(decodeURIComponent(name))
+}
+
+function invalidPath(): Problem {
+  return new Problem(404, 'PGRST125', { message: 'Invalid path specified in request URL' })
 }
 
 function schemaOf(wanted: string, schemas: string[]): string {

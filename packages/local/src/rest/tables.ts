@@ -10,6 +10,7 @@ import { LentConnection } from '../lite.ts'
 import type { ArrayType, Catalog, Snapshot } from './catalog.ts'
 import { nearest } from './nearest.ts'
 import { Problem, problemOf } from './problem.ts'
+import { decodePath } from './request.ts'
 import { type Session, sessionSettings, setLocally } from './session.ts'
 import { exactValues, type WireType, wireTypes } from './wire.ts'
 
@@ -113,7 +114,7 @@ async function knowing(catalog: Catalog, relation: string): Promise<Snapshot> {
 }
 
 function relationOf(path: string): string {
-  return decodeURIComponent(path.split('/')[1] ?? '')
+  return decodePath(path.split('/')[1] ?? '')
 }
 
 /** The request as lite shall see it: without credentials, with the schema named. */
@@ -141,6 +142,8 @@ function named(problem: Problem, path: string): Problem {
   return new Problem(status, code, { message, details, hint })
 }
 
+type Schema = Awaited<ReturnType<PostgresConnection['introspect']>>
+
 /**
  * The connection lite works on, with these cures:
  * - It never looks for RLS tables to GRANT them to the API roles, which the original does at the
@@ -152,29 +155,43 @@ function named(problem: Problem, path: string): Problem {
  */
 class ApiConnection extends LentConnection {
   readonly #catalog: LentConnection
+  #changes = 0
+  #reading: Promise<Schema> | undefined
 
   constructor(url: string, lender: Lender, catalogLender: Lender) {
     super(url, lender)
     this.#catalog = new LentConnection(url, catalogLender)
   }
 
-  override async introspect(
-    options?: Parameters<PostgresConnection['introspect']>[0],
-  ): ReturnType<PostgresConnection['introspect']> {
-    const schema = await this.#catalog.introspect(options)
+  override async introspect(): Promise<Schema> {
+    this.#reading ??= this.#read().finally(() => {
+      this.#reading = undefined
+    })
+    const schema = await this.#reading
     // lite answers with an empty schema when it cannot read; a real one has auth at least.
     if (schema.tables.length === 0) throw refused(new ConnectionLostError())
     return schema
   }
 
   override clearSchemaCache(): Promise<void> {
+    this.#changes += 1
     return this.#catalog.clearSchemaCache()
+  }
+
+  /** A change while the schema is read would leave the old one in lite's cache. */
+  async #read(): Promise<Schema> {
+    for (;;) {
+      const before = this.#changes
+      const schema = await this.#catalog.introspect({ useCache: true })
+      if (before === this.#changes) return schema
+      await this.#catalog.clearSchemaCache()
+    }
   }
 
   override async onPostgrestAST(
     request: Parameters<PostgresConnection['onPostgrestAST']>[0],
   ): ReturnType<PostgresConnection['onPostgrestAST']> {
-    const schema = await this.introspect({ useCache: true })
+    const schema = await this.introspect()
     const checked = await super.onPostgrestAST(request).catch((cause: unknown) => {
       if (!(cause instanceof RelationNotFoundError)) throw cause
       throw refused(relationNotFound(cause, [...schema.tables, ...schema.views]))
