@@ -90,7 +90,6 @@ end
 $$;
 comment on function nightshift_private.fault(text, text[]) is
   'Raises a stable error; arguments fill the message, then the hint.';
-grant execute on function nightshift_private.fault(text, text[]) to authenticated, service_role;
 
 -- Refuses what would hurt later: more than p_limit bytes, or more than 64 levels (reliability: JSON
 -- of depth 10,000 parses but breaks recursive readers).

@@ -269,7 +269,7 @@ describe('groups', () => {
 
 describe('at the same instant', () => {
   test('two children finish: the parent wakes exactly once', async () => {
-    for (let trial = 0; trial < 25; trial += 1) {
+    for (let trial = 0; trial < 15; trial += 1) {
       const ids = await make([{ key: 'p', combinator: 'all' }, { parent: 'p' }, { parent: 'p' }])
       const held = await claimAll()
       await Promise.all(ids.slice(1).map((id) => complete(shop, [lease(held, id)])))
@@ -294,7 +294,7 @@ describe('at the same instant', () => {
   })
 
   test('ends that touch each other from all sides never deadlock', async () => {
-    for (let trial = 0; trial < 12; trial += 1) {
+    for (let trial = 0; trial < 8; trial += 1) {
       const ids = await make([
         { key: 'g1', combinator: 'race' },
         { key: 'g2', combinator: 'all' },
