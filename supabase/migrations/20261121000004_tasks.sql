@@ -36,6 +36,8 @@ create table nightshift.tasks (
   project_id uuid not null references nightshift.projects (id) on delete cascade,
   agent text not null,
   agent_version int not null,
+  stream_id bigint not null,
+  concurrency_key text check (length(concurrency_key) between 1 and 255),
   queue text not null default 'default' check (queue ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
   status text not null check (status in ('blocked', 'scheduled', 'pending', 'running', 'awaiting_tool',
     'awaiting_approval', 'awaiting_children', 'completed', 'failed', 'cancelled')),
@@ -89,7 +91,8 @@ comment on column nightshift.tasks.fence is 'Number of the latest claim, null af
 comment on column nightshift.tasks.open_dependencies is 'Tasks this one still waits for; it is blocked until 0.';
 comment on column nightshift.tasks.version is 'Grows with every change; the newer version wins for a reader that sees events out of order.';
 
-create index tasks_claimable on nightshift.tasks (queue, lane, run_at, id) where status = 'pending';
+create index tasks_claimable on nightshift.tasks (stream_id, run_at, id) where status = 'pending';
+create index tasks_running on nightshift.tasks (project_id, agent) where status = 'running';
 create index tasks_scheduled on nightshift.tasks (run_at) where status = 'scheduled';
 create index tasks_leased on nightshift.tasks (lease_until) where status = 'running';
 create index tasks_deadline on nightshift.tasks (deadline_at)
@@ -128,7 +131,7 @@ create policy operators_insert_tasks on nightshift.tasks for insert to authentic
 create policy members_read_steps on nightshift.steps for select to authenticated
   using (project_id = any (array(select nightshift_private.my_projects())));
 grant select on nightshift.task_transitions, nightshift.tasks, nightshift.steps to authenticated, service_role;
-grant insert (project_id, agent, queue, lane, input, run_at, deadline_at, idempotency_key, subject, purpose, labels, parent_id, budget_usd)
+grant insert (project_id, agent, queue, concurrency_key, lane, input, run_at, deadline_at, idempotency_key, subject, purpose, labels, parent_id, budget_usd)
   on nightshift.tasks to authenticated, service_role;
 
 -- ── coming in ────────────────────────────────────────────────────────────────────────────────────
@@ -158,6 +161,7 @@ begin
   new.budget_usd := coalesce(new.budget_usd, v_agent.budget_usd);
   new.run_at := coalesce(new.run_at, nightshift_private.now());
   new.request_digest := nightshift_private.request_digest(new);
+  new.stream_id := nightshift_private.stream_id(new.queue, new.lane, new.project_id, new.agent, new.concurrency_key);
   new.status := case
     when new.open_dependencies > 0 then 'blocked'
     when new.combinator is not null then 'awaiting_children'
@@ -203,6 +207,7 @@ begin
       "key": {"type": "string", "minLength": 1, "maxLength": 255},
       "lane": {"type": "integer", "minimum": 0, "maximum": 5},
       "queue": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,62}$"},
+      "concurrency_key": {"type": "string", "minLength": 1, "maxLength": 255},
       "run_at": {"type": "string"}, "deadline_at": {"type": "string"},
       "after": {"type": "array", "items": {"type": ["string", "integer"]}, "maxItems": 10000},
       "parent": {"type": ["string", "integer"]},
@@ -335,10 +340,10 @@ declare
   v_new bigint[] := array(select i from pg_catalog.unnest(p_ids) i except select t.id from nightshift.tasks t where t.id = any (p_ids));
 begin
   perform nightshift_private.check_references(p_tasks, p_ids, v_new);
-  insert into nightshift.tasks (id, project_id, agent, agent_version, status, queue, lane, input, run_at, deadline_at, idempotency_key,
+  insert into nightshift.tasks (id, project_id, agent, agent_version, status, stream_id, queue, concurrency_key, lane, input, run_at, deadline_at, idempotency_key,
       subject, purpose, labels, parent_id, combinator, open_dependencies, budget_usd)
     overriding system value
-  select distinct on (n.id) n.id, (v ->> 'project')::uuid, v ->> 'agent', 0, 'pending', coalesce(v ->> 'queue', 'default'),
+  select distinct on (n.id) n.id, (v ->> 'project')::uuid, v ->> 'agent', 0, 'pending', 0, coalesce(v ->> 'queue', 'default'), v ->> 'concurrency_key',
     coalesce((v ->> 'lane')::numeric, 2), coalesce(v -> 'input', '{}'), (v ->> 'run_at')::timestamptz, (v ->> 'deadline_at')::timestamptz,
     v ->> 'idempotency_key', v ->> 'subject', coalesce(v ->> 'purpose', 'operations'),
     array(select pg_catalog.jsonb_array_elements_text(v -> 'labels')), l.parent, v ->> 'combinator', coalesce(l.open, 0), (v ->> 'budget_usd')::numeric
@@ -389,7 +394,7 @@ end
 $$;
 
 -- Hands in tasks: all or none. Each element {project, agent, input, key?, lane?, queue?, run_at?,
--- after?: [key or id], parent?, combinator?, idempotency_key?, subject?, purpose?, budget_usd?,
+-- concurrency_key?, after?: [key or id], parent?, combinator?, idempotency_key?, subject?, purpose?, budget_usd?,
 -- deadline_at?, labels?}. References name earlier elements, so a call cannot contain a cycle.
 create function nightshift.enqueue(tasks jsonb)
 returns table (id bigint, key text, status text, created boolean)
@@ -507,38 +512,6 @@ end
 $$;
 
 -- ── worker calls (service role only) ─────────────────────────────────────────────────────────────
-
--- Takes up to max_tasks pending tasks of the queues, most urgent lane first, oldest first; each gets a
--- new fence and a lease. One index walk per queue: `queue = any (…)` would sort the whole backlog.
-create function nightshift.claim(worker text, queues text[] default '{default}', max_tasks int default 1, lease_seconds int default 90)
-returns table (task_id bigint, fence bigint, project_id uuid, agent text, agent_version int, attempt smallint, lane smallint, lease_until timestamptz)
-language plpgsql security definer set search_path = '' as $$
-begin
-  if max_tasks between 1 and 1000 and lease_seconds between 5 and 3600 and worker <> '' and pg_catalog.cardinality(queues) > 0 then
-    null;
-  else
-    perform nightshift_private.fault('NS001', 'Claim needs a worker name, queues, 1 to 1000 tasks and a lease of 5 to 3600 s');
-  end if;
-  return query
-  with due as materialized (
-    select front.id from (select distinct q from pg_catalog.unnest(queues) q) as queue cross join lateral (
-      select t.id, t.lane, t.run_at from nightshift.tasks t
-      where t.status = 'pending' and t.queue = queue.q
-      order by t.lane, t.run_at, t.id limit max_tasks for no key update skip locked) as front
-    order by front.lane, front.run_at, front.id limit max_tasks
-  ), taken as (
-    update nightshift.tasks t
-    set status = 'running', worker = claim.worker, fence = pg_catalog.nextval('nightshift_private.fence'),
-        lease_until = nightshift_private.now() + pg_catalog.make_interval(secs => lease_seconds),
-        attempt = t.attempt + case when t.attempt_open then 0 else 1 end, attempt_open = true,
-        started_at = coalesce(t.started_at, nightshift_private.now()), progress_at = nightshift_private.now()
-    from due where t.id = due.id
-    returning t.*
-  )
-  select t.id, t.fence, t.project_id, t.agent, t.agent_version, t.attempt, t.lane, t.lease_until
-    from taken t order by t.lane, t.run_at, t.id;
-end
-$$;
 
 -- Extends leases. leases: [{task_id, fence}]. Returns those still held; a missing one is lost.
 create function nightshift.heartbeat(leases jsonb, lease_seconds int default 90)
@@ -670,7 +643,7 @@ end
 $$;
 
 grant execute on function nightshift.cancel(bigint, text), nightshift.retry(bigint) to authenticated, service_role;
-grant execute on function nightshift.claim(text, text[], int, int), nightshift.heartbeat(jsonb, int), nightshift.release(bigint, bigint),
+grant execute on function nightshift.heartbeat(jsonb, int), nightshift.release(bigint, bigint),
   nightshift.fail(bigint, bigint, text, jsonb), nightshift.complete(jsonb) to service_role;
 
 revoke execute on all functions in schema nightshift, nightshift_private from public;

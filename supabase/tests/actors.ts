@@ -26,6 +26,8 @@ export interface Shop {
   asUserInSql<T>(userId: string, run: Run<T>): Promise<T>
   /** Turns the clock of all later transactions; null goes back to the real one. */
   setClock(time: Date | null): void
+  /** Fixes the draw that lets a lower lane go first, 0 to 1; by default 0.99: strict order of lanes. */
+  setDraw(value: number): void
   close(): Promise<void>
 }
 
@@ -36,6 +38,7 @@ export async function openShop(options: { template?: 'supabase' | 'project' } = 
   const owner = connect(database.url, 4)
   const api = connect(database.databaseUrl('authenticator'), 12)
   let clock: Date | null = null
+  let draw = 0.99
 
   const act = <T>(role: string, claims: object, over: { http: boolean; run: Run<T> }): Promise<T> =>
     api.begin(async (sql) => {
@@ -43,7 +46,8 @@ export async function openShop(options: { template?: 'supabase' | 'project' } = 
         select set_config('role', ${role}, true),
           set_config('request.jwt.claims', ${JSON.stringify({ role, ...claims })}, true),
           set_config('request.method', ${over.http ? 'POST' : ''}, true),
-          set_config('nightshift.now', ${clock?.toISOString() ?? ''}, true)`
+          set_config('nightshift.now', ${clock?.toISOString() ?? ''}, true),
+          set_config('nightshift.random', ${String(draw)}, true)`
       return over.run(sql)
     }) as Promise<T>
 
@@ -57,6 +61,9 @@ export async function openShop(options: { template?: 'supabase' | 'project' } = 
     asUserInSql: (sub, run) => act('authenticated', { sub }, { http: false, run }),
     setClock: (time) => {
       clock = time
+    },
+    setDraw: (value) => {
+      draw = value
     },
     close: async () => {
       await Promise.all([admin, owner, api].map((sql) => sql.end({ timeout: 1 })))

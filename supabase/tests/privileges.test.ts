@@ -46,6 +46,7 @@ const people = [
   'enqueue',
   'retry',
   'set_agent',
+  'set_limit',
   'set_member',
   'set_tool',
   'task_tree',
@@ -107,6 +108,7 @@ describe('privileges', () => {
       ...[
         'agent',
         'budget_usd',
+        'concurrency_key',
         'deadline_at',
         'idempotency_key',
         'input',

@@ -33,6 +33,11 @@ beforeAll(async () => {
     },
   })
   await shop.asService((sql) => sql`select nightshift.sweep()`)
+  await shop.asUser(
+    tenant.owner,
+    (sql) =>
+      sql`select nightshift.set_limit(${tenant.project}, 'agent', 'clerk', '{"max_running": 9}')`,
+  )
 })
 afterAll(() => shop.close())
 
