@@ -14,7 +14,8 @@ import { words } from './words/words.ts'
 
 /** Made once, outside of React, which may render a component more often than it keeps it. */
 const client = readConfig().then(({ apiUrl, publishableKey }) =>
-  createClient(apiUrl, publishableKey),
+  // Retries belong to the queries below; two layers of them would hide an outage for 10 s.
+  createClient(apiUrl, publishableKey, { db: { retry: false } }),
 )
 
 /** The whole console. */
@@ -61,6 +62,11 @@ function Inside({ supabase, userId, email }: InsideProps) {
   )
 }
 
+/** How often to look whether the API is back, ms. */
+const comeBackMs = 3_000
+
+const isUnreachable = (cause: unknown): boolean => problemOf(cause).code === 'unreachable'
+
 function createQueries(supabase: SupabaseClient): QueryClient {
   return new QueryClient({
     queryCache: new QueryCache({
@@ -71,8 +77,10 @@ function createQueries(supabase: SupabaseClient): QueryClient {
     }),
     defaultOptions: {
       queries: {
-        // A refusal stays a refusal; only what nobody answered is worth another try.
-        retry: (failures, cause) => failures < 2 && problemOf(cause).code === 'unreachable',
+        // A refusal stays a refusal; what nobody answered is tried again, first at once, then on and on.
+        retry: (failures, cause) => failures < 1 && isUnreachable(cause),
+        retryDelay: 300,
+        refetchInterval: ({ state }) => (isUnreachable(state.error) ? comeBackMs : false),
       },
     },
   })

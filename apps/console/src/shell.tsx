@@ -10,6 +10,7 @@ import { Icon, type IconName } from './parts/icon.tsx'
 import { Link } from './parts/link.tsx'
 import { useAnnounce } from './parts/notice.tsx'
 import { ProblemNote } from './parts/problem-note.tsx'
+import { RowsSkeleton } from './parts/rows-skeleton.tsx'
 import { AuditScreen } from './screens/audit.tsx'
 import { CreateProject } from './screens/create-project.tsx'
 import { InboxScreen } from './screens/inbox.tsx'
@@ -49,6 +50,11 @@ export function Shell() {
         {found.isError && (
           <div className="p-4">
             <ProblemNote what={words.failed.load} cause={found.error} onRetry={found.refetch} />
+          </div>
+        )}
+        {found.isPending && (
+          <div className="p-4">
+            <RowsSkeleton rows={3} height="h-32" />
           </div>
         )}
         {found.data && (

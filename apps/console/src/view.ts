@@ -48,16 +48,20 @@ export function go(view: View, options: { replace?: boolean } = {}): void {
   window.dispatchEvent(new PopStateEvent('popstate'))
 }
 
-/** The view the URL shows now. */
-export function useView(): View {
-  const address = useSyncExternalStore(
+/** Path and query of the page now. */
+export function useAddress(): string {
+  return useSyncExternalStore(
     (changed) => {
       window.addEventListener('popstate', changed)
       return () => window.removeEventListener('popstate', changed)
     },
     () => `${location.pathname}${location.search}`,
   )
-  const { pathname, search } = new URL(address, location.origin)
+}
+
+/** The view the URL shows now. */
+export function useView(): View {
+  const { pathname, search } = new URL(useAddress(), location.origin)
   return parseView(pathname, search)
 }
 

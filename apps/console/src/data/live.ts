@@ -24,7 +24,7 @@ export function useLive(projectIds: readonly string[]): void {
           for await (const _ of nightshift.watchProject(project, signal)) refresh()
         } catch {
           // Watching is only how we hear early; what is shown is read again in any case.
-          await new Promise((settle) => setTimeout(settle, pauseMs))
+          await pause(pauseMs)
         }
       }
     }
@@ -59,15 +59,28 @@ function subscribe(changed: () => void): () => void {
   }
 }
 
-/** Acts once for all calls that come within `gatherMs`. */
-function gathered(act: () => void): () => void {
-  let waiting = false
-  return () => {
-    if (waiting) return
-    waiting = true
-    setTimeout(() => {
-      waiting = false
-      act()
-    }, gatherMs)
+/**
+ * Acts once for all calls that come within `gatherMs`, and never while it still acts: under a stream
+ * of changes a refetch must be allowed to end before the next begins.
+ */
+function gathered(act: () => Promise<void>): () => void {
+  let rung = false
+  let busy = false
+  const work = async (): Promise<void> => {
+    busy = true
+    while (rung) {
+      await pause(gatherMs)
+      rung = false
+      await act()
+    }
+    busy = false
   }
+  return () => {
+    rung = true
+    if (!busy) void work()
+  }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((settle) => setTimeout(settle, ms))
 }

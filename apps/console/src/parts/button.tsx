@@ -10,7 +10,7 @@ const looks = {
 
 /** Shape of everything one presses: at least 48 px high. */
 export const buttonShape =
-  'inline-flex min-h-12 items-center justify-center gap-2 rounded-xl px-3 font-medium wrap-normal select-none touch-manipulation transition-colors disabled:opacity-60 disabled:cursor-not-allowed'
+  'inline-flex min-h-12 items-center justify-center gap-2 rounded-xl px-3 font-medium wrap-normal select-none touch-manipulation motion-safe:transition-colors disabled:opacity-60 disabled:cursor-not-allowed'
 
 interface ButtonProps extends ButtonHTMLAttributes<HTMLButtonElement> {
   look?: keyof typeof looks

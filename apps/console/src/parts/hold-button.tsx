@@ -1,4 +1,4 @@
-import { type KeyboardEvent, useEffect, useEffectEvent, useId, useState } from 'react'
+import { type KeyboardEvent, useEffect, useEffectEvent, useState } from 'react'
 import { words } from '../words/words.ts'
 import { buttonShape } from './button.tsx'
 import { Icon } from './icon.tsx'
@@ -8,14 +8,15 @@ const holdMs = 800
 
 interface HoldButtonProps {
   label: string
+  /** Id of the text that says how to hold. */
+  describedBy: string
   disabled: boolean
   onHeld: () => void
 }
 
 /** A button that acts only when it is held: with a finger, a mouse, or Enter or Space. */
-export function HoldButton({ label, disabled, onHeld }: HoldButtonProps) {
+export function HoldButton({ label, describedBy, disabled, onHeld }: HoldButtonProps) {
   const [holding, setHolding] = useState(false)
-  const hintId = useId()
   const finish = useEffectEvent(() => {
     setHolding(false)
     onHeld()
@@ -32,31 +33,26 @@ export function HoldButton({ label, disabled, onHeld }: HoldButtonProps) {
     if (!event.repeat) setHolding(true)
   }
   return (
-    <div className="grow">
-      <button
-        type="button"
-        disabled={disabled}
-        aria-describedby={hintId}
-        data-holding={holding || undefined}
-        className={`${buttonShape} relative w-full touch-none overflow-hidden bg-calm text-on-calm`}
-        onPointerDown={(event) => event.button === 0 && setHolding(true)}
-        onPointerUp={letGo}
-        onPointerLeave={letGo}
-        onPointerCancel={letGo}
-        onContextMenu={(event) => event.preventDefault()}
-        onKeyDown={press}
-        onKeyUp={letGo}
-        onBlur={letGo}
-      >
-        <span aria-hidden="true" className="hold-fill absolute inset-0 bg-on-calm/25" />
-        <span className="relative inline-flex items-center gap-2">
-          <Icon name="check" />
-          {holding ? words.keepHolding : label}
-        </span>
-      </button>
-      <p id={hintId} className="mt-1.5 text-center text-sm text-muted">
-        {words.holdHint}
-      </p>
-    </div>
+    <button
+      type="button"
+      disabled={disabled}
+      aria-describedby={describedBy}
+      data-holding={holding || undefined}
+      className={`${buttonShape} relative grow basis-44 touch-none overflow-hidden bg-calm text-on-calm`}
+      onPointerDown={(event) => event.button === 0 && setHolding(true)}
+      onPointerUp={letGo}
+      onPointerLeave={letGo}
+      onPointerCancel={letGo}
+      onContextMenu={(event) => event.preventDefault()}
+      onKeyDown={press}
+      onKeyUp={letGo}
+      onBlur={letGo}
+    >
+      <span aria-hidden="true" className="hold-fill absolute inset-0 bg-on-calm/25" />
+      <span className="relative inline-flex items-center gap-2">
+        <Icon name="check" />
+        {holding ? words.keepHolding : label}
+      </span>
+    </button>
   )
 }

@@ -108,7 +108,7 @@ const actorIcons: Record<AuditEvent['actor_kind'], IconName> = {
 function EventItem({ event }: { event: AuditEvent }) {
   const { userId } = useConnection()
   return (
-    <li className="grid grid-cols-[4.5rem_1fr] gap-x-4 px-4 py-2 text-sm leading-7 sm:grid-cols-[4.5rem_13rem_1fr]">
+    <li className="grid grid-cols-[4.5rem_1fr] gap-x-4 px-4 py-2 text-sm leading-7 sm:grid-cols-[4.5rem_13rem_1fr] sm:items-center">
       <span className="text-muted">
         <Clock at={event.at} />
       </span>

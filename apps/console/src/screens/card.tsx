@@ -1,5 +1,5 @@
 import { useQuery } from '@tanstack/react-query'
-import { useState } from 'react'
+import { useId, useState } from 'react'
 import { useConnection } from '../connection.ts'
 import { card as cardQuery, task as taskQuery } from '../data/queries.ts'
 import type { Card, Project } from '../data/rows.ts'
@@ -63,7 +63,7 @@ function Opened({ card, project }: { card: Card; project: Project | undefined })
       <CardFacts card={card} project={project} />
       {card.status === 'open' ? (
         // Within reach of the thumb, whatever the length of the card.
-        <div className="sticky bottom-14 z-5 -mr-4 -ml-8 border-t border-line bg-canvas px-4 py-3 lg:static lg:m-0 lg:border-0 lg:p-0">
+        <div className="sticky bottom-14 z-5 -mr-4 -ml-8 border-t border-line bg-canvas px-4 py-3 lg:bottom-0 lg:mr-0">
           <Deciding card={card} role={project?.role ?? ''} />
         </div>
       ) : (
@@ -81,24 +81,41 @@ function Opened({ card, project }: { card: Card; project: Project | undefined })
 }
 
 function Deciding({ card, role }: { card: Card; role: string }) {
-  const isGrave = card.risk === 'high' || card.risk === 'critical'
+  const hintId = useId()
+  if (card.risk === 'high' || card.risk === 'critical') {
+    return (
+      <Decide
+        card={card}
+        role={role}
+        approval={({ act, disabled }) => (
+          <HoldButton
+            label={words.holdToApprove}
+            describedBy={hintId}
+            disabled={disabled}
+            onHeld={act}
+          />
+        )}
+        below={({ act, disabled }) => (
+          <div className="grid justify-items-center text-sm text-muted">
+            <p id={hintId} className="text-center">
+              {words.holdHint}
+            </p>
+            <TypeInstead card={card} disabled={disabled} onTyped={act} />
+          </div>
+        )}
+      />
+    )
+  }
   return (
     <Decide
       card={card}
       role={role}
-      approval={({ act, disabled }) =>
-        isGrave ? (
-          <div className="grid grow basis-48 gap-1">
-            <HoldButton label={words.holdToApprove} disabled={disabled} onHeld={act} />
-            <TypeInstead card={card} disabled={disabled} onTyped={act} />
-          </div>
-        ) : (
-          <Button look="calm" className="grow basis-40" disabled={disabled} onClick={act}>
-            <Icon name="check" />
-            {words.approve}
-          </Button>
-        )
-      }
+      approval={({ act, disabled }) => (
+        <Button look="calm" className="grow basis-40" disabled={disabled} onClick={act}>
+          <Icon name="check" />
+          {words.approve}
+        </Button>
+      )}
     />
   )
 }
@@ -152,12 +169,12 @@ function TypeInstead({
   const [typed, setTyped] = useState('')
   const matches = typed.trim() === String(card.id)
   return (
-    <details className="text-sm">
-      <summary className="min-h-8 list-none text-center leading-8 text-muted underline underline-offset-4">
+    <details>
+      <summary className="min-h-8 list-none text-center leading-8 underline underline-offset-4">
         {words.cannotHold}
       </summary>
       <form
-        className="mt-2 grid grid-cols-[1fr_auto] items-end gap-3"
+        className="grid grid-cols-[1fr_auto] items-end gap-3 text-ink"
         onSubmit={(event) => {
           event.preventDefault()
           if (matches) onTyped()

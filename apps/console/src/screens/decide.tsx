@@ -10,21 +10,29 @@ import { Field, fieldLook } from '../parts/field.tsx'
 import { Icon } from '../parts/icon.tsx'
 import { useAnnounce } from '../parts/notice.tsx'
 import { ProblemNote } from '../parts/problem-note.tsx'
+import { useView } from '../view.ts'
 import { words } from '../words/words.ts'
 import { outcomeOf } from './outcome.ts'
 
 type Verb = 'approve' | 'reject'
 
+interface Approve {
+  act: () => void
+  disabled: boolean
+}
+
 interface DecideProps {
   card: Card
   /** The person's role in the card's project. */
   role: string
-  /** The way to approve here, given what approves; null where one may not. */
-  approval: (approve: { act: () => void; disabled: boolean }) => ReactNode
+  /** The button that approves, or leads to where one can. */
+  approval: (approve: Approve) => ReactNode
+  /** What stands below the buttons. */
+  below?: (approve: Approve) => ReactNode
 }
 
 /** Reject with an optional note on the left, the way to approve on the right. */
-export function Decide({ card, role, approval }: DecideProps) {
+export function Decide({ card, role, approval, below }: DecideProps) {
   const [rejecting, setRejecting] = useState(false)
   const [note, setNote] = useState('')
   const decide = useDecide(card)
@@ -33,6 +41,8 @@ export function Decide({ card, role, approval }: DecideProps) {
     return <p className="text-sm text-muted">{words.roleCannotDecide(role)}</p>
   }
   const disabled = offline || decide.isPending
+  const approve = { act: () => decide.mutate({ verb: 'approve', note: '' }), disabled }
+  const mayApprove = card.allowed.includes('approve')
   return (
     <div className="grid gap-3">
       {rejecting ? (
@@ -77,10 +87,10 @@ export function Decide({ card, role, approval }: DecideProps) {
               {words.reject}
             </Button>
           )}
-          {card.allowed.includes('approve') &&
-            approval({ act: () => decide.mutate({ verb: 'approve', note: '' }), disabled })}
+          {mayApprove && approval(approve)}
         </div>
       )}
+      {mayApprove && !rejecting && below?.(approve)}
       {decide.isError && !isConflict(decide.error) && (
         <ProblemNote what={words.failed.decide} cause={decide.error} />
       )}
@@ -96,7 +106,10 @@ function useDecide(card: Card) {
   const connection = useConnection()
   const queries = useQueryClient()
   const announce = useAnnounce()
+  const view = useView()
   const [key] = useState(() => crypto.randomUUID())
+  // Where the card stands open, it says itself what became of it.
+  const quietly = view.name === 'inbox' && view.card === card.id
   return useMutation({
     mutationFn: ({ verb, note }: { verb: Verb; note: string }) =>
       connection.nightshift.decide({
@@ -107,7 +120,7 @@ function useDecide(card: Card) {
         ...(note ? { note } : {}),
       }),
     onSuccess: ({ task }, { verb }) =>
-      announce(`${words.decided[verb]}. ${words.taskGoesOn(task)}`),
+      announce(`${words.decided[verb]}. ${words.taskGoesOn(task)}`, { quietly }),
     onError: async (cause) => {
       if (!isConflict(cause)) return
       const now = await queries.fetchQuery(cardQuery(connection, card.id))

@@ -81,11 +81,9 @@ function useOpenFirst(cardId: number | null, cards: Card[] | undefined): void {
 function Quiet() {
   const { data } = useQuery(finishedToday(useConnection()))
   return (
-    <div className="mt-[18dvh] grid justify-items-center gap-4 text-center">
-      <Icon name="moon" className="size-12 text-accent" />
-      {data !== undefined && (
-        <p className="max-w-2xs text-lg text-balance">{words.allQuiet(data)}</p>
-      )}
+    <div className="night flex min-h-[55dvh] flex-col justify-end rounded-2xl p-6">
+      <img src="/moon.svg" alt="" className="mb-4 size-14" />
+      {data !== undefined && <p className="text-xl text-balance">{words.allQuiet(data)}</p>}
     </div>
   )
 }

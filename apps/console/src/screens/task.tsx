@@ -45,8 +45,7 @@ function Opened({ task }: { task: Task }) {
         <PaneHead
           title={
             <>
-              <span className="mr-2 text-muted">#{task.id}</span>
-              {task.agent}
+              <span className="mr-1 text-muted">#{task.id}</span> {task.agent}
             </>
           }
         >
@@ -186,8 +185,7 @@ function Children({ taskId }: { taskId: number }) {
             >
               <span>
                 {depth > 1 && <span aria-hidden="true">{'· '.repeat(depth - 1)}</span>}
-                <span className="mr-2 text-muted">#{id}</span>
-                {agent}
+                <span className="mr-1 text-muted">#{id}</span> {agent}
               </span>
               <span className="flex gap-4">
                 <span className="text-sm text-muted">{usd(spent_usd)}</span>

@@ -107,7 +107,7 @@ function TaskItem({ task, isOpen, show }: { task: TaskRow; isOpen: boolean; show
     >
       <span className="flex flex-wrap justify-between gap-x-4">
         <span>
-          <span className="mr-2 text-muted">#{task.id}</span>
+          <span className="mr-1 text-muted">#{task.id}</span>{' '}
           <span className="font-medium">{task.agent}</span>
         </span>
         <StatusWord status={task.status} />

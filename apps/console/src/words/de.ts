@@ -10,6 +10,7 @@ export const de: Words = {
   mainMenu: 'Hauptmenü',
   signOut: 'Abmelden',
   back: 'Zurück',
+  notice: 'Hinweis',
   dismiss: 'Schließen',
   cancel: 'Abbrechen',
   retry: 'Noch einmal',

@@ -12,6 +12,7 @@ export const en = {
   mainMenu: 'Main menu',
   signOut: 'Sign out',
   back: 'Back',
+  notice: 'Notice',
   dismiss: 'Dismiss',
   cancel: 'Cancel',
   retry: 'Try again',
