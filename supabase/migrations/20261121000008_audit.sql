@@ -279,29 +279,44 @@ begin
 end
 $$;
 
+-- Events against seals, in one pass: each event is put into the last seal that begins at or before its
+-- transaction. Rejected: a look-up of the events per seal (quadratic where the planner misjudges it).
+create function nightshift_private.seal_findings(p_project uuid, p_horizon xid8)
+returns table (check_name text, object text, detail text)
+language sql stable set search_path = '' as $$
+  with starts as materialized (
+    select coalesce(pg_catalog.array_agg(from_xid order by from_xid), '{}') as xids from nightshift.audit_seals where project_id = p_project
+  ), placed as materialized (
+    select e.id, e.leaf, e.xid, s.number, s.to_xid > e.xid as sealed
+    from nightshift.audit_events e cross join starts
+    left join (select *, pg_catalog.row_number() over (order by from_xid) as place from nightshift.audit_seals where project_id = p_project) s
+      on s.place = case when pg_catalog.cardinality(starts.xids) > 0 then pg_catalog.width_bucket(e.xid, starts.xids) end
+    where e.project_id = p_project
+  ), found as (
+    select number, pg_catalog.count(*) as events, nightshift_private.merkle_root(pg_catalog.array_agg(leaf order by id)) as root
+    from placed where sealed group by number
+  )
+  select 'seal', 'seal ' || s.number, 'events do not match the sealed root'
+    from nightshift.audit_seals s left join found f using (number)
+    where s.project_id = p_project and (f.events is distinct from s.events or f.root is distinct from s.root)
+  union all
+  select 'unsealed', 'audit_event ' || id, 'event lies below the horizon outside every seal'
+    from placed where xid < p_horizon and sealed is not true
+$$;
+
 create function nightshift_private.audit_findings(p_project uuid, p_horizon xid8)
 returns table (check_name text, object text, detail text)
 language sql stable set search_path = '' as $$
   select 'leaf', 'audit_event ' || e.id, 'row does not match its leaf'
     from nightshift.audit_events e where e.project_id = p_project and e.leaf <> nightshift_private.audit_leaf(e)
   union all
-  select 'seal', 'seal ' || s.number, 'events do not match the sealed root'
-    from nightshift.audit_seals s
-    left join lateral (
-      select pg_catalog.count(*) as events, nightshift_private.merkle_root(pg_catalog.array_agg(e.leaf order by e.id)) as root
-      from nightshift.audit_events e where e.project_id = p_project and e.xid >= s.from_xid and e.xid < s.to_xid
-    ) found on true
-    where s.project_id = p_project and (found.events <> s.events or found.root is distinct from s.root)
+  select * from nightshift_private.seal_findings(p_project, p_horizon)
   union all
   select 'chain', 'seal ' || s.number, 'seal is not chained to the one before'
     from (select *, pg_catalog.lag(head) over (order by number) as before, pg_catalog.row_number() over (order by number) as place
           from nightshift.audit_seals where project_id = p_project) s
     where s.place <> s.number or s.previous is distinct from s.before
       or s.head <> nightshift_private.seal_head(s.previous, s.number, s.from_xid, s.to_xid, s.events, s.root)
-  union all
-  select 'unsealed', 'audit_event ' || e.id, 'event lies below the horizon outside every seal'
-    from nightshift.audit_events e where e.project_id = p_project and e.xid < p_horizon
-      and not exists (select from nightshift.audit_seals s where s.project_id = p_project and e.xid >= s.from_xid and e.xid < s.to_xid)
   union all
   select 'call', 'llm_call ' || c.id, 'content does not match the digest in its audit event'
     from nightshift.llm_calls c

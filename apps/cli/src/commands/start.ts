@@ -1,5 +1,7 @@
 import { readSettings } from '@nightshift/shared/env.ts'
 import colors from 'picocolors'
+import { projectDir } from '../connection.ts'
+import { startConsole } from '../console.ts'
 import { exitCode } from '../exit.ts'
 import { aborted, interruption } from '../interrupt.ts'
 import { print } from '../print.ts'
@@ -14,10 +16,17 @@ export async function start(options: { verbose: boolean }): Promise<number> {
     settings,
     (line) => options.verbose && print.talk(colors.dim(line)),
   )
+  const console = await startConsole({
+    port: Number(new URL(stack.urls.console).port),
+    apiUrl: stack.urls.api,
+    publishableKey: stack.keys.publishableKey,
+    projectDir,
+  })
   const ok = colors.green('✓')
   print.talk(`${ok} Postgres    ${stack.urls.db}`)
   print.talk(`${ok} API, Auth   ${stack.urls.api}`)
   print.talk(`${ok} functions   ${stack.urls.functions}`)
+  print.talk(`${ok} console     ${console.url}`)
   if (stack.practice) {
     print.talk(
       `${colors.yellow('!')} no model key found: PRACTICE models answer (${stack.urls.practice})`,
@@ -29,6 +38,7 @@ export async function start(options: { verbose: boolean }): Promise<number> {
   print.talk(`\nNext          npm run demo      (stop with Ctrl-C; state is kept)`)
   await aborted(interrupted)
   print.talk('\nStopping')
+  await console.stop()
   await stack.stop()
   return exitCode.ok
 }
