@@ -1,5 +1,5 @@
 import type { SupabaseClient } from '@supabase/supabase-js'
-import { payloadProblem } from './payload.ts'
+import { payloadProblem, requestProblem } from './payload.ts'
 import { type Change, watchProject, watchTask } from './watch.ts'
 
 export type { Change } from './watch.ts'
@@ -56,7 +56,10 @@ export interface Verification {
   findings: { check: string; object: string; detail: string }[]
 }
 
-/** A refused call: `code` is stable (docs/errors.md), `hint` says what to do. */
+/**
+ * A refused call: `code` is stable (docs/errors.md, or Postgres' and PostgREST's own), `hint` says
+ * what to do. Code `connection` with status 0: nobody answered.
+ */
 export class ClientError extends Error {
   readonly code: string
   readonly status: number
@@ -65,9 +68,9 @@ export class ClientError extends Error {
   constructor(fault: { code: string; message: string; hint: string | null; status: number }) {
     super(fault.message)
     this.name = 'ClientError'
-    this.code = fault.code
+    this.code = fault.code || (fault.status === 0 ? 'connection' : `HTTP${fault.status}`)
     this.status = fault.status
-    this.hint = fault.hint
+    this.hint = fault.hint || (fault.status === 0 ? 'Check the address and the network.' : null)
   }
 }
 
@@ -89,6 +92,8 @@ export interface Nightshift {
 /** Wraps a supabase-js client that is signed in as a member, or carries a secret key. */
 export function nightshift(supabase: SupabaseClient): Nightshift {
   const call = async (name: string, args: Record<string, unknown>): Promise<unknown> => {
+    const problem = requestProblem(args)
+    if (problem) throw new ClientError(problem)
     const { data, error, status } = await supabase.schema('nightshift').rpc(name, args)
     if (error) {
       throw new ClientError({ code: error.code, message: error.message, hint: error.hint, status })
@@ -99,7 +104,7 @@ export function nightshift(supabase: SupabaseClient): Nightshift {
     enqueue: async (tasks) => {
       const list = Array.isArray(tasks) ? tasks : [tasks]
       for (const task of list) {
-        const problem = payloadProblem(task.input)
+        const problem = payloadProblem(task?.input)
         if (problem) throw new ClientError(problem)
       }
       return (await call('enqueue', { tasks: list })) as EnqueuedTask[]

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { payloadProblem } from './payload.ts'
+import { payloadProblem, requestProblem } from './payload.ts'
 
 function nested(levels: number): unknown {
   let value: unknown = 1
@@ -13,6 +13,7 @@ test.each([
   ['10 MB', 'x'.repeat(10_000_000), 'NS022'],
   ['NUL', { a: 'x\u0000' }, 'NS001'],
   ['lone surrogate', { a: '\ud800' }, 'NS001'],
+  ['a bigint', { a: 1n }, 'NS001'],
 ])('%s is refused before it is sent', (_, value, code) => {
   expect(payloadProblem(value)).toMatchObject({
     code,
@@ -28,4 +29,11 @@ test.each([
   ['nothing', undefined],
 ])('%s is fine', (_, value) => {
   expect(payloadProblem(value)).toBeNull()
+})
+
+test('every field of a request is looked at, beside the room that the input may take', () => {
+  const request = (more: object): unknown => ({ tasks: [{ input: nested(64), ...more }] })
+  expect(requestProblem(request({}))).toBeNull()
+  expect(requestProblem(request({ subject: '\u0000' }))).toMatchObject({ code: 'NS001' })
+  expect(requestProblem(request({ other: nested(65) }))).toMatchObject({ code: 'NS023' })
 })

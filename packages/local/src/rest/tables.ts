@@ -213,6 +213,7 @@ class ApiConnection extends LentConnection {
       } catch (cause) {
         // A rollback on a lost connection would only hide why it was lost.
         if (!isLost(cause)) await sql`rollback`.execute(database)
+        if (cause instanceof RangeError) throw refused(stackDepthExceeded())
         throw isFromDatabase(cause) ? refused(cause) : cause
       }
     })
@@ -232,6 +233,14 @@ function currentVisit(): Visit {
 function refused(cause: unknown): Error {
   currentVisit().failure = cause
   return new Error('Invalid JSON body')
+}
+
+/** The driver writes JSON by recursion and gives up some thousand levels before Postgres would. */
+function stackDepthExceeded(): Problem {
+  return new Problem(500, '54001', {
+    message: 'stack depth limit exceeded',
+    hint: 'Increase the configuration parameter "max_stack_depth" (currently 2048kB), after ensuring the platform\'s stack depth limit is adequate.',
+  })
 }
 
 function relationNotFound(
