@@ -133,7 +133,7 @@ describe.skipIf(!hasChromium)('the console in a browser', { timeout: 60_000 }, (
     await page.getByText(/^Approved by you at/).waitFor()
     await page.keyboard.up('Enter')
     await page.getByRole('link', { name: /^Task #/ }).click()
-    await page.getByText('Completed', { exact: true }).waitFor()
+    await detail().getByText('Completed', { exact: true }).waitFor()
     await page.getByText('Prompt · Output').first().click()
     await page.getByText('You answer customers of a web shop').first().waitFor()
     await noViolations()
@@ -269,9 +269,9 @@ async function violations(): Promise<string[]> {
   return found.violations.flatMap(({ id, nodes }) => nodes.map(({ html }) => `${id}: ${html}`))
 }
 
-/** The opened card. */
+/** The pane of the opened card or task. */
 function detail(): Locator {
-  return page.getByRole('region', { name: /^Decision \d+$/ })
+  return page.getByRole('region', { name: /^(Decision |Task #)\d+$/ })
 }
 
 /** Holds back answers of the API until released, as a slow network would. */

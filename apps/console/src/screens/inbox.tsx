@@ -64,7 +64,7 @@ export function InboxScreen({ cardId, projects }: InboxProps) {
       }
       detail={cardId && <CardDetail key={cardId} id={cardId} projects={projects} />}
       detailLabel={cardId ? words.card(cardId) : words.details}
-      placeholder={words.chooseCard}
+      placeholder={open.data?.length ? words.chooseCard : ''}
     />
   )
 }
