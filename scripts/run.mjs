@@ -83,9 +83,17 @@ function handOver(command) {
   child.on('exit', (code, signal) => process.exit(signal ? 130 : (code ?? 1)))
 }
 
-/** At SIGTERM npm ends the shell between itself and this process, and tells nobody else. */
+/**
+ * At SIGTERM npm ends the shell between itself and this process, and tells nobody else. Said once: to
+ * the child a second signal means "at once".
+ */
 function stopWithNpm(child) {
   if (!process.env.npm_execpath) return
   const parent = process.ppid
-  setInterval(() => process.ppid !== parent && child.kill('SIGTERM'), 250).unref()
+  const watch = setInterval(() => {
+    if (process.ppid === parent) return
+    clearInterval(watch)
+    child.kill('SIGTERM')
+  }, 250)
+  watch.unref()
 }
