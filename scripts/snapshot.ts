@@ -37,14 +37,14 @@ export async function readSnapshot(url: string): Promise<string> {
   }
 }
 
-/** The snapshot of what supabase/migrations makes of an empty project, in a Postgres of its own. */
-export async function snapshotOfMigrations(): Promise<string> {
-  const folder = mkdtempSync(join(tmpdir(), 'nightshift-snapshot-'))
+/** Runs `read` on a project that has just been migrated, in a throw-away Postgres of its own. */
+export async function onNewProject<T>(read: (url: string) => Promise<T>): Promise<T> {
+  const folder = mkdtempSync(join(tmpdir(), 'nightshift-schema-'))
   const server = await startPostgres({ dataDir: join(folder, 'data'), durable: false })
   try {
     await bootstrapDatabase(server.adminUrl)
     await applyMigrations(server.url, migrations)
-    return await readSnapshot(server.url)
+    return await read(server.url)
   } finally {
     await server.stop('immediate')
     rmSync(folder, { recursive: true, force: true })
@@ -52,7 +52,7 @@ export async function snapshotOfMigrations(): Promise<string> {
 }
 
 if (import.meta.main) {
-  const text = await snapshotOfMigrations()
+  const text = await onNewProject(readSnapshot)
   if (process.argv.includes('--write')) writeFileSync(snapshotFile, text)
   else process.stdout.write(text)
 }

@@ -38,17 +38,17 @@ comment on table nightshift_private.errors is
   'Stable error codes with HTTP status, message template (format() style) and hint.';
 
 insert into nightshift_private.errors (code, name, status, message, hint) values
-  ('NS001', 'invalid_request',      400, '%s', 'Compare the call with docs/reference.md.'),
+  ('NS001', 'invalid_request',      400, '%s', 'The message names what was wanted; correct the call.'),
   ('NS002', 'unknown_field',        400, 'Unknown field "%s" in %s', 'Known fields: %s.'),
   ('NS010', 'project_not_found',    404, 'Cannot find project "%s" among yours', 'Check the id, or ask an owner to add you as a member.'),
   ('NS011', 'role_required',        403, 'Cannot %s in this project with role "%s"', 'Needs one of the roles: %s.'),
   ('NS020', 'agent_unknown',        422, 'Cannot find agent "%s" in project "%s"', 'Create it with set_agent, or check the spelling.'),
-  ('NS021', 'input_invalid',        422, 'Input of agent "%s" does not fit its schema: %s', 'Read the agent''s input_schema in nightshift.agents.'),
+  ('NS021', 'input_invalid',        422, 'Input of "%s" does not fit its schema: %s', 'Read its input_schema in nightshift.agents or nightshift.tools.'),
   ('NS022', 'payload_too_large',    413, 'Payload "%s" has %s bytes, allowed are %s', 'Store large content in Storage and pass its path.'),
   ('NS023', 'payload_too_deep',     422, 'Payload "%s" is nested deeper than %s levels', 'Flatten it, or pass it as text.'),
   ('NS024', 'idempotency_conflict', 409, 'Idempotency key "%s" was used with other content by task %s', 'Use a new key for new content.'),
   ('NS025', 'dependency_unknown',   422, 'Cannot find dependency "%s" of task %s', 'Name an earlier key of the same call or the id of a task of the same project.'),
-  ('NS026', 'schema_unsupported',   422, 'Schema of "%s" cannot be enforced: %s', 'Supported keywords are listed in docs/reference.md.'),
+  ('NS026', 'schema_unsupported',   422, 'Schema of "%s" cannot be enforced: %s', 'Supported: type, enum, const, required, properties, additionalProperties, items, anyOf, oneOf, allOf, minLength, maxLength, pattern, minimum, maximum, exclusiveMinimum, exclusiveMaximum, minItems, maxItems.'),
   ('NS027', 'tool_unknown',         422, 'Cannot find tool "%s" in project "%s"', 'Create it with set_tool first.'),
   ('NS028', 'dependency_ended',     409, 'Cannot wait for task %s: it is "%s"', 'Retry that task first, or leave it out of "after".'),
   ('NS029', 'parent_ended',         409, 'Cannot add a child to task %s: it is "%s"', 'Name a live task as parent, or none.'),
@@ -58,10 +58,10 @@ insert into nightshift_private.errors (code, name, status, message, hint) values
   ('NS033', 'task_not_failed',      409, 'Cannot retry task %s while it is "%s"', 'Only failed or cancelled tasks can be retried.'),
   ('NS034', 'step_out_of_order',    409, 'Task %s has %s steps, the commit expected %s', 'Load the task again and continue from its last step.'),
   ('NS040', 'card_not_found',       404, 'Cannot find card %s', 'Check the id; cards of other projects are invisible.'),
-  ('NS041', 'card_already_decided', 409, 'Card %s was already %s by %s at %s', 'The first decision stands.'),
+  ('NS041', 'card_already_decided', 409, 'Card %s was already closed with "%s" by %s at %s', 'The first decision stands.'),
   ('NS042', 'card_changed',         409, 'Card %s shows other content than the digest you sent', 'Read the card again and decide on what it says now.'),
   ('NS043', 'verb_not_allowed',     422, 'Cannot "%s" card %s', 'Allowed verbs: %s.'),
-  ('NS050', 'append_only',          403, 'Cannot change rows of %s', 'The audit log only grows; erase a person with subject_erase.');
+  ('NS050', 'append_only',          403, 'Cannot change rows of %s', 'Steps and the audit log only grow.');
 
 revoke all on nightshift_private.errors from public;
 

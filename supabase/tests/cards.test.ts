@@ -123,7 +123,9 @@ describe('a decision', () => {
     await decide(card)
     const refused = await refusal(decide(card, { verb: 'reject' }))
     expect(refused).toMatchObject({ code: 'NS041', status: 409 })
-    expect(refused.message).toContain(`Card ${card.id} was already approve by ${tenant.owner} at `)
+    expect(refused.message).toContain(
+      `Card ${card.id} was already closed with "approve" by ${tenant.owner} at `,
+    )
     expect(await readCard(card.task_id)).toMatchObject({ verb: 'approve' })
   })
 
@@ -220,15 +222,19 @@ describe('expiry', () => {
     later()
     const refused = await refusal(decide(card))
     expect(refused).toMatchObject({ code: 'NS041' })
-    expect(refused.message).toContain('was already expired by the system')
+    expect(refused.message).toContain('was already closed with "expired" by the system')
     await sweep(shop)
-    expect((await refusal(decide(card))).message).toContain('was already expired by the system')
+    expect((await refusal(decide(card))).message).toContain(
+      'was already closed with "expired" by the system',
+    )
   })
 
   test('a cancelled task supersedes its card', async () => {
     await cancel(shop, tenant, card.task_id)
     expect(await readCard(card.task_id)).toMatchObject({ status: 'superseded' })
-    expect((await refusal(decide(card))).message).toContain('was already superseded by the system')
+    expect((await refusal(decide(card))).message).toContain(
+      'was already closed with "superseded" by the system',
+    )
   })
 })
 
