@@ -63,7 +63,7 @@ function Opened({ card, project }: { card: Card; project: Project | undefined })
       <CardFacts card={card} project={project} />
       {card.status === 'open' ? (
         // Within reach of the thumb, whatever the length of the card.
-        <div className="sticky bottom-14 z-5 -mr-4 -ml-8 border-t border-line bg-canvas px-4 py-3 lg:bottom-0 lg:mr-0">
+        <div className="sticky bottom-14 z-5 -mr-4 -ml-8 border-t border-line bg-canvas px-4 py-3 lg:-bottom-8 lg:mr-0">
           <Deciding card={card} role={project?.role ?? ''} />
         </div>
       ) : (
