@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createClient, type SupabaseClient } from '@supabase/supabase-js'
 import postgres from 'postgres'
+import { freePortBase } from '../../apps/cli/src/ports.ts'
 import { type LocalStack, startLocalStack } from '../../apps/cli/src/stack.ts'
-import { freePort } from '../../packages/local/src/postgres.ts'
 import { readSettings } from '../../packages/shared/src/env.ts'
 import { type Bench, type BenchRow, hammer, quantile } from './row.ts'
 
@@ -15,8 +15,10 @@ import { type Bench, type BenchRow, hammer, quantile } from './row.ts'
  */
 export const local: Bench = async function* () {
   const home = mkdtempSync(join(tmpdir(), 'nightshift-bench-'))
-  const portBase = (await freePort()) - 100
-  const settings = readSettings({ NIGHTSHIFT_HOME: home, NIGHTSHIFT_PORT_BASE: String(portBase) })
+  const settings = readSettings({
+    NIGHTSHIFT_HOME: home,
+    NIGHTSHIFT_PORT_BASE: String(await freePortBase()),
+  })
   const stack = await startLocalStack(settings, () => {})
   try {
     const admin = postgres(stack.urls.db, { max: 1, onnotice: () => {} })

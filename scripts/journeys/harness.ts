@@ -1,15 +1,13 @@
-import { randomInt } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { readSettings } from '@nightshift/shared/env.ts'
 import { createClient, type SupabaseClient } from '@supabase/supabase-js'
 import postgres from 'postgres'
+import { freePortBase } from '../../apps/cli/src/ports.ts'
 import {
   type LocalStack,
   type LocalStackOptions,
-  portBlock,
   startLocalStack,
 } from '../../apps/cli/src/stack.ts'
 
@@ -87,21 +85,4 @@ async function signUp(client: SupabaseClient, name: string): Promise<Person> {
 export function must<T>(answer: { data: T; error: unknown }): NonNullable<T> {
   if (answer.error) throw Object.assign(new Error('the call was refused'), answer.error)
   return answer.data as NonNullable<T>
-}
-
-/** A base whose whole block was free a moment ago, below the range of outgoing connections. */
-async function freePortBase(): Promise<number> {
-  for (;;) {
-    const base = randomInt(12_000, 32_000)
-    const free = await Promise.all(Object.values(portBlock(base)).map(isFree))
-    if (free.every(Boolean)) return base
-  }
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((settle) => {
-    const probe = createServer()
-    probe.once('error', () => settle(false))
-    probe.listen(port, '127.0.0.1', () => probe.close(() => settle(true)))
-  })
 }

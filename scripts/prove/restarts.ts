@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import postgres from 'postgres'
+import { freePortBase } from '../../apps/cli/src/ports.ts'
 import type { Proof, ProofOptions } from './proof.ts'
 import { seededRandom } from './random.ts'
 
@@ -25,7 +26,7 @@ export const restarts: Proof = async (options) => {
     const victim = victims[run % victims.length] ?? 'stack'
     const killAfterSteps = Math.floor(random() * 45)
     const home = mkdtempSync(join(tmpdir(), 'nightshift-prove-'))
-    const scene = { home, portBase: 20_000 + Math.floor(random() * 400) * 100, options }
+    const scene = { home, portBase: await freePortBase(), options }
     try {
       const found = await oneRun(scene, { victim, killAfterSteps })
       resumedWith.push(found.stepsAtKill)

@@ -5,6 +5,7 @@ import { runHost } from '@nightshift/host/host.ts'
 import { type Faults, startStack } from '@nightshift/local'
 import { readSettings, type Settings } from '@nightshift/shared/env.ts'
 import { homeDir, projectDir } from './connection.ts'
+import { portBlock } from './ports.ts'
 
 /** The local stack with everything of ours on it. */
 export interface LocalStack {
@@ -21,16 +22,6 @@ export interface LocalStackOptions {
   hostWorker?: boolean
   /** False turns fsync off: for throw-away stacks only. */
   durable?: boolean
-}
-
-/** Ports of the block that begins at `NIGHTSHIFT_PORT_BASE`; the defaults are Supabase's own. */
-export function portBlock(base: number): {
-  api: number
-  db: number
-  console: number
-  practice: number
-} {
-  return { api: base, db: base + 1, console: base + 59, practice: base + 69 }
 }
 
 /**

@@ -1,5 +1,4 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
@@ -10,7 +9,8 @@ import { type Browser, chromium, type Locator, type Page } from 'playwright-core
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Console, startConsole } from '../../cli/src/console.ts'
 import { prepareProject } from '../../cli/src/demo/run.ts'
-import { type LocalStack, portBlock, startLocalStack } from '../../cli/src/stack.ts'
+import { freePortBase } from '../../cli/src/ports.ts'
+import { type LocalStack, startLocalStack } from '../../cli/src/stack.ts'
 
 /** Where to leave pictures of every screen, for people. */
 const shots = process.env.CONSOLE_SHOTS
@@ -45,7 +45,7 @@ const complaints: string[] = []
 describe.skipIf(!hasChromium)('the console in a browser', { timeout: 60_000 }, () => {
   beforeAll(async () => {
     home = mkdtempSync(join(tmpdir(), 'nightshift-console-'))
-    const base = await freeBlock()
+    const base = await freePortBase()
     stack = await startLocalStack(
       readSettings({ NIGHTSHIFT_HOME: home, NIGHTSHIFT_PORT_BASE: String(base) }),
       () => {},
@@ -340,22 +340,4 @@ function must<Data>(answer: { data: Data | null; error: Error | null }): Data {
   if (answer.error) throw answer.error
   if (answer.data === null) throw new Error('Empty answer')
   return answer.data
-}
-
-/** A port base whose whole block is free. */
-async function freeBlock(): Promise<number> {
-  for (let attempt = 0; attempt < 50; attempt += 1) {
-    const base = 20_000 + Math.floor(Math.random() * 12_000)
-    const free = await Promise.all(Object.values(portBlock(base)).map(isFree))
-    if (free.every(Boolean)) return base
-  }
-  throw new Error('Cannot find a free block of ports')
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((settle) => {
-    const probe = createServer()
-    probe.once('error', () => settle(false))
-    probe.listen(port, '127.0.0.1', () => probe.close(() => settle(true)))
-  })
 }

@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { readSettings } from '@nightshift/shared/env.ts'
 import { findConnection, projectDir, serviceClient } from '../connection.ts'
 import { exitCode } from '../exit.ts'
+import { portBlock } from '../ports.ts'
 import { print } from '../print.ts'
-import { portBlock } from '../stack.ts'
 
 export interface Status {
   version: string
