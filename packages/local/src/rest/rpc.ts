@@ -20,7 +20,7 @@ export interface RpcOptions {
   catalog: Catalog
   /** Bytes of body taken; more is answered 413. Default 20 MB. */
   bodyLimit?: number
-  /** Connections to the database, each serving one call at a time. Default 20. */
+  /** Connections to the database, each serving one call at a time. Default 10, as PostgREST. */
   poolSize?: number
 }
 
@@ -45,7 +45,7 @@ const mostAttempts = 5
  * changes its role may hold an inlined function, whose right to be called was checked for another.
  */
 export function startRpc(options: RpcOptions): Rpc {
-  const { api, catalog, bodyLimit = 20_000_000, poolSize = 20 } = options
+  const { api, catalog, bodyLimit = 20_000_000, poolSize = 10 } = options
   const lender = lendConnections({ url: options.url, max: poolSize, name: 'postgrest' })
 
   async function call(
