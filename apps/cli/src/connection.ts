@@ -99,6 +99,9 @@ export function serviceClient(connection: Connection): SupabaseClient {
   return createClient(connection.apiUrl, connection.secretKey, withoutStorage)
 }
 
+/** The account of the person at this machine. */
+export const personEmail = 'you@nightshift.example'
+
 const personFile = z.object({ email: z.string(), password: z.string() })
 
 /**
@@ -110,7 +113,7 @@ export async function personClient(connection: Connection, home: string): Promis
   const path = join(home, `person-${new URL(connection.apiUrl).host.replace(':', '-')}.json`)
   const person = existsSync(path)
     ? personFile.parse(JSON.parse(readFileSync(path, 'utf8')))
-    : { email: 'you@nightshift.example', password: randomBytes(24).toString('base64url') }
+    : { email: personEmail, password: randomBytes(24).toString('base64url') }
   const client = createClient(connection.apiUrl, connection.publishableKey, {
     auth: { persistSession: false, autoRefreshToken: true },
   })

@@ -9,7 +9,7 @@ import { type Browser, chromium, type Locator, type Page } from 'playwright-core
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { type Console, startConsole } from '../../cli/src/console.ts'
 import { prepareProject } from '../../cli/src/demo/run.ts'
-import { freePortBase } from '../../cli/src/ports.ts'
+import { freePortBase, portBlock } from '../../cli/src/ports.ts'
 import { type LocalStack, startLocalStack } from '../../cli/src/stack.ts'
 
 /** Where to leave pictures of every screen, for people. */

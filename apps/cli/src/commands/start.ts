@@ -1,6 +1,13 @@
 import { readSettings } from '@nightshift/shared/env.ts'
 import colors from 'picocolors'
-import { projectDir } from '../connection.ts'
+import {
+  type Connection,
+  homeDir,
+  personClient,
+  personEmail,
+  projectDir,
+  serviceClient,
+} from '../connection.ts'
 import { startConsole } from '../console.ts'
 import { exitCode } from '../exit.ts'
 import { aborted, interruption } from '../interrupt.ts'
@@ -26,7 +33,17 @@ export async function start(options: { verbose: boolean }): Promise<number> {
   print.talk(`${ok} Postgres    ${stack.urls.db}`)
   print.talk(`${ok} API, Auth   ${stack.urls.api}`)
   print.talk(`${ok} functions   ${stack.urls.functions}`)
-  print.talk(`${ok} console     ${console.url}`)
+  const connection: Connection = {
+    mode: 'local',
+    apiUrl: stack.urls.api,
+    functionsUrl: stack.urls.functions,
+    dbUrl: stack.urls.db,
+    practiceUrl: stack.urls.practice,
+    ...stack.keys,
+  }
+  await personClient(connection, homeDir(settings))
+  print.talk(`${ok} console     ${await signInLink(connection, console.url)}`)
+  print.talk('              (signs you in once; later open it without the part after #)')
   if (stack.practice) {
     print.talk(
       `${colors.yellow('!')} no model key found: PRACTICE models answer (${stack.urls.practice})`,
@@ -41,4 +58,14 @@ export async function start(options: { verbose: boolean }): Promise<number> {
   await console.stop()
   await stack.stop()
   return exitCode.ok
+}
+
+/** A link that signs the person at this machine in, once. */
+async function signInLink(connection: Connection, consoleUrl: string): Promise<string> {
+  const { data, error } = await serviceClient(connection).auth.admin.generateLink({
+    type: 'magiclink',
+    email: personEmail,
+  })
+  if (error) return consoleUrl
+  return `${consoleUrl}/inbox#token_hash=${data.properties.hashed_token}&type=magiclink`
 }

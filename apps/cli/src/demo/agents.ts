@@ -26,7 +26,7 @@ export const tools = {
   },
   send_refund: {
     description:
-      'Refund money and send the confirmation reply: refund, Erstattung, Rückzahlung, Geld zurück, money back',
+      'Refund money and send the confirmation reply. For refund, Erstattung, Rückzahlung, Geld zurück, money back.',
     effects: 'external',
     risk: 'high',
     reversible: 'no',

@@ -111,7 +111,7 @@ function ask(move: Move, { call, tool, args }: Extract<Action, { kind: 'ask' }>)
       status: 'awaiting_approval',
       card: {
         title: `${tool.name.replaceAll('_', ' ')}: ${summary(tool, args)}`.slice(0, 200),
-        consequence: tool.description.slice(0, 500),
+        consequence: firstSentence(tool.description),
         action: { tool: tool.name, call_id: call.id, args },
         risk: tool.risk,
         reversible: tool.reversible,
@@ -131,4 +131,9 @@ function summary({ input_schema: { required } }: Tool, args: unknown): string {
     .map((value) => String(value).replace(/\s+/g, ' ').slice(0, 60))
     .slice(0, 3)
     .join(' · ')
+}
+
+/** Tool descriptions are written for models; people get their first sentence. */
+function firstSentence(text: string): string {
+  return (/^.*?[.!?](?=\s|$)/s.exec(text)?.[0] ?? text).slice(0, 500)
 }
