@@ -53,6 +53,7 @@ const advice: Record<string, string> = {
   NS033: 'Wait until the task has ended, or cancel it first.',
   NS034:
     'Load the session again and continue after its last step; the move that was refused is lost.',
+  NS035: 'Let the child wait for something outside its group, or take it out of the group.',
   NS040: 'Check the card id. Cards of other projects give the same answer as unknown ones.',
   NS041: 'Nothing to do: the first decision stands. Read the card to see it.',
   NS042: 'Show the card again as it is now and ask for a new decision.',

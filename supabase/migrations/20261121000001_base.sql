@@ -57,6 +57,7 @@ insert into nightshift_private.errors (code, name, status, message, hint) values
   ('NS032', 'task_not_found',       404, 'Cannot find task %s', 'Check the id; tasks of other projects are invisible.'),
   ('NS033', 'task_not_failed',      409, 'Cannot retry task %s while it is "%s"', 'Only failed or cancelled tasks can be retried.'),
   ('NS034', 'step_out_of_order',    409, 'Task %s has %s steps, the commit expected %s', 'Load the task again and continue from its last step.'),
+  ('NS035', 'wait_circle',          422, 'Task %s would wait for itself', 'A child cannot wait for the group it belongs to: leave that group out of "after".'),
   ('NS040', 'card_not_found',       404, 'Cannot find card %s', 'Check the id; cards of other projects are invisible.'),
   ('NS041', 'card_already_decided', 409, 'Card %s was already closed with "%s" by %s at %s', 'The first decision stands.'),
   ('NS042', 'card_changed',         409, 'Card %s shows other content than the digest you sent', 'Read the card again and decide on what it says now.'),

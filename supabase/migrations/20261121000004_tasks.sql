@@ -303,10 +303,16 @@ language sql stable set search_path = '' as $$
 $$;
 
 -- Locks, in ascending order, the existing tasks that requests refer to, so that none of them can end
--- between being looked at and being linked.
+-- between being looked at and being linked. Calls that could close a circle (see check_waits) together
+-- with another one take turns first.
 create function nightshift_private.lock_references(p_tasks jsonb) returns void
 language plpgsql set search_path = '' as $$
 begin
+  if pg_catalog.jsonb_path_exists(p_tasks, '$[*].after[0]') and pg_catalog.jsonb_path_exists(p_tasks, '$[*].parent') then
+    perform pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('nightshift.waits ' || p.id, 0))
+      from (select distinct pg_catalog.lower(q ->> 'project') from pg_catalog.jsonb_array_elements(p_tasks) q
+            where q ->> 'parent' ~ '^[0-9]{1,18}$' order by 1) as p (id);
+  end if;
   perform from nightshift.tasks t
     where t.id in (select (r #>> '{}')::bigint
                    from (select pg_catalog.jsonb_path_query(p_tasks, '$[*].parent') union all select pg_catalog.jsonb_path_query(p_tasks, '$[*].after[*]')) as x (r)
@@ -350,7 +356,7 @@ begin
   from pg_catalog.jsonb_array_elements(p_tasks) with ordinality as r(v, place)
   join pg_catalog.unnest(v_new) n (id) on n.id = p_ids[r.place]
   left join (select f.place, pg_catalog.max(f.id) filter (where f.kind = 'parent') as parent,
-        pg_catalog.count(*) filter (where f.kind = 'after' and f.status is distinct from 'completed') as open
+        pg_catalog.count(distinct f.id) filter (where f.kind = 'after' and f.status is distinct from 'completed') as open
       from nightshift_private.references_of(p_tasks, p_ids) f group by f.place) l on l.place = r.place
   order by n.id, r.place;
   insert into nightshift.task_dependencies (project_id, task_id, depends_on)
@@ -417,6 +423,7 @@ begin
   end loop;
   perform nightshift_private.check_repeats(v_tasks, v_ids, v_new);
   perform nightshift_private.check_groups(v_new);
+  perform nightshift_private.check_waits(v_new);
   return query
     select t.id, r.v ->> 'key', t.status, n.id is not null and r.place = pg_catalog.min(r.place) over (partition by t.id)
     from pg_catalog.jsonb_array_elements(v_tasks) with ordinality as r(v, place)

@@ -191,6 +191,30 @@ begin
 end
 $$;
 
+-- Refuses tasks that would wait for themselves: a group waits for its children, and so no child may wait
+-- for the group, however far around. Every new circle leads from a group to one of its new children.
+create function nightshift_private.check_waits(p_task_ids bigint[]) returns void
+language plpgsql stable set search_path = '' as $$
+declare
+  v_id bigint;
+begin
+  if not exists (select from nightshift.task_dependencies where task_id = any (p_task_ids)) then return; end if;
+  with recursive waits (origin, id) as (
+    select g.id, c.id from nightshift.tasks c join nightshift.tasks g on g.project_id = c.project_id and g.id = c.parent_id
+      where c.id = any (p_task_ids) and g.combinator is not null
+    union
+    select w.origin, n.id from waits w cross join lateral (
+      select d.depends_on as id from nightshift.task_dependencies d where d.task_id = w.id
+      union all
+      select c.id from nightshift.tasks g join nightshift.tasks c on c.project_id = g.project_id and c.parent_id = g.id
+        where g.id = w.id and g.combinator is not null
+    ) as n where w.id <> w.origin
+  )
+  select origin into v_id from waits where id = origin limit 1;
+  if v_id is not null then perform nightshift_private.fault('NS035', v_id::text); end if;
+end
+$$;
+
 -- A task with everything below it, depth first.
 create function nightshift.task_tree(task_id bigint)
 returns table (id bigint, parent_id bigint, depth int, agent text, status text, failure_class text, spent_usd numeric)

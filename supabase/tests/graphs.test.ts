@@ -329,6 +329,55 @@ describe('at the same instant', () => {
   })
 })
 
+describe('waiting for itself', () => {
+  const wantsCircle = async (tasks: Record<string, Json>[]): Promise<void> =>
+    expect(await refusal(make(tasks))).toMatchObject({ code: 'NS035', status: 422 })
+
+  test('a child cannot wait for its group', async () => {
+    await wantsCircle([
+      { key: 'g', combinator: 'all' },
+      { key: 'c', parent: 'g', after: ['g'] },
+    ])
+    await wantsCircle([
+      { key: 'g', combinator: 'any' },
+      { key: 'h', parent: 'g', combinator: 'all' },
+      { parent: 'h', after: ['g'] },
+    ])
+  })
+
+  test('a child that comes later cannot wait for what waits for the group', async () => {
+    const [group = 0, , follower = 0] = await make([
+      { key: 'g', combinator: 'all' },
+      { parent: 'g' },
+      { key: 'f', after: ['g'] },
+    ])
+    await wantsCircle([{ parent: group, after: [follower] }])
+    await make([{ parent: group }, { after: [follower] }])
+  })
+
+  test('two calls cannot close a circle together', async () => {
+    const [one = 0, , two = 0] = await make([
+      { key: 'g', combinator: 'all' },
+      { parent: 'g' },
+      { key: 'h', combinator: 'all' },
+      { parent: 'h' },
+    ])
+    const results = await Promise.allSettled([
+      make([{ parent: one, after: [two] }]),
+      make([{ parent: two, after: [one] }]),
+    ])
+    expect(results.map(({ status }) => status).sort()).toEqual(['fulfilled', 'rejected'])
+  })
+
+  test('a dependency named in two ways counts once', async () => {
+    const [first = 0] = await make([{ key: 'a' }])
+    const [second = 0] = await make([{ after: [first, `0${first}`] }])
+    expect(await taskOf(shop, second)).toMatchObject({ status: 'blocked', open_dependencies: 1 })
+    await complete(shop, [lease(await claimAll(), first)])
+    expect(await statusesOf(shop, [second])).toEqual(['pending'])
+  })
+})
+
 test('task_tree shows a task with all below it, to members only', async () => {
   const ids = await make([
     { key: 'p', combinator: 'all' },
