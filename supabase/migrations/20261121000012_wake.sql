@@ -69,7 +69,7 @@ language plpgsql set search_path = '' as $$
 declare
   v_url text := nightshift_private.secret('nightshift_functions_url');
 begin
-  if v_url is null or pg_catalog.to_regproc('net.http_post') is null then return; end if;
+  if v_url is null or pg_catalog.to_regprocedure('net.http_post(text, jsonb, jsonb, jsonb, integer)') is null then return; end if;
   perform net.http_post(url := v_url || '/tick', body := '{}'::jsonb, timeout_milliseconds := 1000,
     headers := pg_catalog.jsonb_build_object('Content-Type', 'application/json',
       'x-nightshift-nudge', nightshift_private.secret('nightshift_nudge_secret')));
@@ -82,7 +82,7 @@ $$;
 create function nightshift_private.broadcast(p_payload jsonb, p_event text, p_topic text) returns void
 language plpgsql set search_path = '' as $$
 begin
-  if pg_catalog.to_regproc('realtime.send') is null then return; end if;
+  if pg_catalog.to_regprocedure('realtime.send(jsonb, text, text, boolean)') is null then return; end if;
   perform realtime.send(p_payload, p_event, p_topic, true);
 exception when others then
   raise warning 'Broadcast failed: %', sqlerrm;
