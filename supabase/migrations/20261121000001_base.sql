@@ -26,6 +26,13 @@ comment on function nightshift_private.now() is 'Current time; the only place th
 -- Column defaults are evaluated as the role that inserts.
 grant execute on function nightshift_private.now() to authenticated, service_role;
 
+-- Whether a time has come. Looks at the wall, not at the start of the statement: a statement that
+-- waited for a lock would otherwise take what was accepted meanwhile for the future.
+create function nightshift_private.is_due(p_at timestamptz) returns boolean
+language sql volatile set search_path = '' as $$
+  select p_at <= coalesce(nullif(pg_catalog.current_setting('nightshift.now', true), '')::timestamptz, pg_catalog.clock_timestamp())
+$$;
+
 -- Every error a caller can see, once. docs/errors.md is generated from these rows.
 create table nightshift_private.errors (
   code text primary key check (code ~ '^NS[0-9]{3}$'),

@@ -67,6 +67,8 @@ create table nightshift.tasks (
   fence bigint,
   lease_until timestamptz,
   attempt_open boolean not null default false,
+  avoid_worker text,
+  healed_at timestamptz,
   version bigint not null default 1,
   created_by uuid default auth.uid(),
   created_at timestamptz not null default nightshift_private.now(),
@@ -89,6 +91,8 @@ comment on column nightshift.tasks.lane is 'Priority lane: 0 (urgent) to 5 (back
 comment on column nightshift.tasks.attempt is 'Executions that count against max_attempts; rescues and waits do not.';
 comment on column nightshift.tasks.fence is 'Number of the latest claim, null after a rescue; a worker that holds another one is refused.';
 comment on column nightshift.tasks.open_dependencies is 'Tasks this one still waits for; it is blocked until 0.';
+comment on column nightshift.tasks.avoid_worker is 'Worker under which the task got stuck; others are preferred for five minutes.';
+comment on column nightshift.tasks.healed_at is 'When the one last attempt with a stronger model was granted.';
 comment on column nightshift.tasks.version is 'Grows with every change; the newer version wins for a reader that sees events out of order.';
 
 create index tasks_claimable on nightshift.tasks (stream_id, run_at, id) where status = 'pending';
@@ -165,7 +169,7 @@ begin
   new.status := case
     when new.open_dependencies > 0 then 'blocked'
     when new.combinator is not null then 'awaiting_children'
-    when new.run_at > nightshift_private.now() then 'scheduled'
+    when not nightshift_private.is_due(new.run_at) then 'scheduled'
     else 'pending' end;
   return new;
 end
@@ -479,16 +483,17 @@ create table nightshift.failure_policies (
   failure_class text primary key,
   retry boolean not null,
   burns_attempt boolean not null,
+  heal boolean not null default false,
   delays interval[] not null default '{2 minutes,10 minutes,30 minutes}'
 );
-comment on table nightshift.failure_policies is 'Per failure class: whether a task is retried, when, and whether that counts against max_attempts.';
-insert into nightshift.failure_policies (failure_class, retry, burns_attempt, delays) values
-  ('context_loss', true, true, '{0}'), ('rate_limit', true, false, '{2 minutes,10 minutes,30 minutes}'),
-  ('optimistic_completion', true, true, '{0}'), ('stuck', true, true, '{2 minutes,10 minutes,30 minutes}'),
-  ('malformed_output', true, true, '{10 seconds,2 minutes,10 minutes}'), ('dependency', false, true, '{0}'),
-  ('external', true, true, '{2 minutes,10 minutes,30 minutes}'), ('permission', false, true, '{0}'),
-  ('budget', false, true, '{0}'), ('expired', false, true, '{0}'),
-  ('internal', true, true, '{2 minutes,10 minutes,30 minutes}');
+comment on table nightshift.failure_policies is 'Per failure class: whether a task is retried, when, whether that counts against max_attempts, and whether it gets one last attempt with a stronger model.';
+insert into nightshift.failure_policies (failure_class, retry, burns_attempt, heal, delays) values
+  ('context_loss', true, true, true, '{0}'), ('rate_limit', true, false, false, '{2 minutes,10 minutes,30 minutes}'),
+  ('optimistic_completion', true, true, true, '{0}'), ('stuck', true, true, true, '{2 minutes,10 minutes,30 minutes}'),
+  ('malformed_output', true, true, true, '{10 seconds,2 minutes,10 minutes}'), ('dependency', false, true, false, '{0}'),
+  ('external', true, true, false, '{2 minutes,10 minutes,30 minutes}'), ('permission', false, true, false, '{0}'),
+  ('budget', false, true, false, '{0}'), ('expired', false, true, false, '{0}'),
+  ('internal', true, true, false, '{2 minutes,10 minutes,30 minutes}');
 alter table nightshift.failure_policies enable row level security;
 create policy everyone_reads_failure_policies on nightshift.failure_policies for select to authenticated using (true);
 grant select on nightshift.failure_policies to authenticated, service_role;
@@ -499,13 +504,15 @@ create function nightshift_private.end_attempt(p_task nightshift.tasks, p_class 
 language plpgsql set search_path = '' as $$
 declare
   v_policy nightshift.failure_policies;
+  v_heal boolean;
   v_delay interval;
 begin
   select * into v_policy from nightshift.failure_policies where failure_class = p_class;
   if v_policy.failure_class is null then
     perform nightshift_private.fault('NS001', pg_catalog.format('Unknown failure class "%s"', p_class));
   end if;
-  if not v_policy.retry or (v_policy.burns_attempt and p_task.attempt >= p_task.max_attempts) then
+  v_heal := v_policy.burns_attempt and p_task.attempt >= p_task.max_attempts;
+  if not v_policy.retry or (v_heal and (not v_policy.heal or p_task.healed_at is not null)) then
     perform nightshift_private.finish(array[row(p_task.id, 'failed', null, p_class, p_error)::nightshift_private.ending]);
     return;
   end if;
@@ -513,7 +520,9 @@ begin
     then pg_catalog.make_interval(secs => least((p_error ->> 'retry_after_ms')::numeric, 604800000) / 1000.0)
     else v_policy.delays[least(greatest(p_task.attempt, 1), pg_catalog.cardinality(v_policy.delays))] end;
   update nightshift.tasks set status = case when v_delay > interval '0' then 'scheduled' else 'pending' end,
-      run_at = nightshift_private.now() + v_delay, error = p_error, attempt_open = not v_policy.burns_attempt
+      run_at = nightshift_private.now() + v_delay, error = p_error, attempt_open = not v_policy.burns_attempt,
+      avoid_worker = case when p_class = 'stuck' then p_task.worker end,
+      healed_at = case when v_heal then nightshift_private.now() else healed_at end
     where id = p_task.id;
 end
 $$;

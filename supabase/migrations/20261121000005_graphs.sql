@@ -150,7 +150,7 @@ language sql set search_path = '' as $$
     update nightshift.tasks t set open_dependencies = t.open_dependencies - f.n,
         status = case when t.open_dependencies > f.n then t.status
                       when t.combinator is not null then 'awaiting_children'
-                      when t.run_at > nightshift_private.now() then 'scheduled' else 'pending' end
+                      when not nightshift_private.is_due(t.run_at) then 'scheduled' else 'pending' end
       from fewer f where t.id = f.task_id and t.status = 'blocked'
       returning t.id, t.status
   )

@@ -1,6 +1,13 @@
 -- Ticks: the two calls a worker makes for one move of an agent. `load_session` reads all it needs;
 -- `commit_tick` writes steps, model calls, spend, cards and the new state in one transaction.
 
+-- The tier that answers: the agent's, or the next stronger one in the last attempt that heals.
+create function nightshift_private.tier_of(p_task nightshift.tasks, p_agent nightshift.agents) returns text
+language sql immutable set search_path = '' as $$
+  select case when p_task.healed_at is null then p_agent.tier
+    else case p_agent.tier when 'cheap' then 'mid' when 'mid' then 'ultra' else p_agent.tier end end
+$$;
+
 -- Everything the next move depends on, for the holder of the fence.
 create function nightshift.load_session(task_id bigint, fence bigint) returns jsonb
 language plpgsql security definer set search_path = '' as $$
@@ -26,9 +33,10 @@ begin
       from nightshift.task_dependencies d join nightshift.tasks t on t.id = d.depends_on where d.task_id = v_task.id),
     'children', (select coalesce(pg_catalog.jsonb_agg(nightshift_private.result_of(t) order by t.id), '[]')
       from nightshift.tasks t where t.project_id = v_task.project_id and t.parent_id = v_task.id),
-    'models', (select coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(m) order by m.rank), '[]') from nightshift.models m
+    'models', (select coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(m) order by m.tier <> nightshift_private.tier_of(v_task, a), m.rank), '[]')
+      from nightshift.models m
       join nightshift.agents a on a.project_id = v_task.project_id and a.name = v_task.agent and a.version = v_task.agent_version
-      where m.active and (m.name = a.model or (a.model is null and m.tier = a.tier))));
+      where m.active and (m.name = a.model or (a.model is null and m.tier in (a.tier, nightshift_private.tier_of(v_task, a))))));
 end
 $$;
 

@@ -209,6 +209,28 @@ begin
 end
 $$;
 
+-- Tasks whose worker still sends heartbeats but has written nothing for 15 minutes end their attempt as
+-- stuck; the next attempt goes to another worker.
+create function nightshift_private.end_stuck() returns int
+language plpgsql set search_path = '' as $$
+declare
+  v_id bigint;
+  v_task nightshift.tasks;
+  v_count int := 0;
+begin
+  for v_id in select id from nightshift.tasks
+      where status = 'running' and lease_until > nightshift_private.now() and progress_at <= nightshift_private.now() - interval '15 minutes'
+      order by id limit 500 loop
+    continue when not nightshift_private.lock_reach(array[v_id], 'ended', p_wait => false);
+    select * into v_task from nightshift.tasks where id = v_id;
+    continue when v_task.status <> 'running' or v_task.progress_at > nightshift_private.now() - interval '15 minutes';
+    perform nightshift_private.end_attempt(v_task, 'stuck', '{"message": "No progress for 15 minutes"}');
+    v_count := v_count + 1;
+  end loop;
+  return v_count;
+end
+$$;
+
 -- All background duties once. One at a time: a second call returns at once.
 create function nightshift_private.sweep() returns jsonb
 language plpgsql security definer set search_path = '' set statement_timeout = '30s' as $$
@@ -219,7 +241,7 @@ begin
     return '{"busy": true}';
   end if;
   v_done := pg_catalog.jsonb_build_object('released', nightshift_private.release_due(), 'rescued', nightshift_private.rescue_expired(),
-    'ended', nightshift_private.end_overdue(), 'expired_cards', nightshift_private.expire_cards(), 'sealed', nightshift_private.seal_audit());
+    'ended', nightshift_private.end_overdue(), 'stuck', nightshift_private.end_stuck(), 'expired_cards', nightshift_private.expire_cards(), 'sealed', nightshift_private.seal_audit());
   if exists (select from nightshift.tasks where status = 'pending') then perform nightshift_private.nudge(); end if;
   return v_done;
 end

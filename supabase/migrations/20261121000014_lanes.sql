@@ -123,6 +123,13 @@ begin
 end
 $$;
 
+-- Whether a claim would find the stream: for the view of what is stranded.
+create function nightshift_private.is_awake(p_stream_id bigint) returns boolean
+language sql stable security definer set search_path = '' as $$
+  select exists (select from nightshift_private.streams where stream_id = p_stream_id)
+$$;
+grant execute on function nightshift_private.is_awake(bigint) to authenticated, service_role;
+
 -- ── limits ───────────────────────────────────────────────────────────────────────────────────────
 
 -- The limits that hold for a stream, locked so that two claims cannot both take the last slot.
@@ -210,6 +217,7 @@ begin
   return query
   with due as materialized (
     select t.id from nightshift.tasks t where t.stream_id = p_stream.stream_id and t.status = 'pending'
+      and (t.avoid_worker is null or t.avoid_worker <> p_worker or t.run_at <= nightshift_private.now() - interval '5 minutes')
     order by t.run_at, t.id limit p_wanted for no key update skip locked
   )
   update nightshift.tasks t

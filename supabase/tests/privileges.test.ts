@@ -40,16 +40,20 @@ async function functionsOf(role: string): Promise<string[]> {
 
 const people = [
   'audit_verify',
+  'bulk',
   'cancel',
   'create_project',
   'decide',
   'enqueue',
+  'move',
+  'replay',
   'retry',
   'set_agent',
   'set_limit',
   'set_member',
   'set_tool',
   'task_tree',
+  'why',
 ]
 const workers = [
   'claim',
@@ -78,12 +82,14 @@ describe('privileges', () => {
 
   test('members call what people need, and the helpers that policies and defaults need', async () => {
     // They run in the name of whoever reads or inserts.
-    const helpers = ['may_hear', 'my_projects', 'now'].map((name) => `nightshift_private.${name}`)
+    const helpers = ['is_awake', 'may_hear', 'my_projects', 'now'].map(
+      (name) => `nightshift_private.${name}`,
+    )
     expect(await functionsOf('authenticated')).toEqual([...exposed(people), ...helpers].sort())
   })
 
   test('the service calls that and the worker functions', async () => {
-    const helpers = ['now'].map((name) => `nightshift_private.${name}`)
+    const helpers = ['is_awake', 'now'].map((name) => `nightshift_private.${name}`)
     expect(await functionsOf('service_role')).toEqual(
       [...exposed([...people, ...workers]), ...helpers].sort(),
     )

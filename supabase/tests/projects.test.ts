@@ -2,10 +2,12 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { openShop, refusal, type Session, type Shop, type Sql } from './actors.ts'
 import {
   addMember,
+  claimOne,
   commit,
   createTenant,
   createUser,
   enqueueOne,
+  fail,
   modelCall,
   modelStep,
   startOne,
@@ -32,6 +34,9 @@ beforeAll(async () => {
       card: { title: 'Send?', action: { tool: 'note', args: {}, call_id: 'c1' }, risk: 'high' },
     },
   })
+  await enqueueOne(shop, tenant)
+  await fail(shop, await claimOne(shop, tenant), 'permission')
+  await enqueueOne(shop, tenant)
   await shop.asService((sql) => sql`select nightshift.sweep()`)
   await shop.asUser(
     tenant.owner,
