@@ -80,9 +80,3 @@ async function signUp(client: SupabaseClient, name: string): Promise<Person> {
     throw new Error(`cannot sign up "${name}"`, { cause: error })
   return { id: data.user.id, token: data.session.access_token, client, db: inSchema(client) }
 }
-
-/** The answer of a call that must succeed. */
-export function must<T>(answer: { data: T; error: unknown }): NonNullable<T> {
-  if (answer.error) throw Object.assign(new Error('the call was refused'), answer.error)
-  return answer.data as NonNullable<T>
-}

@@ -4,8 +4,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import colors from 'picocolors'
 import { verifyAudit } from './commands/audit.ts'
 import { decideCard, listCards } from './commands/card.ts'
-import { demo } from './commands/demo.ts'
-import { start } from './commands/start.ts'
+import type { DemoOptions } from './commands/demo.ts'
 import { status } from './commands/status.ts'
 import { projectDir } from './connection.ts'
 import { exitCode, exitCodeOf } from './exit.ts'
@@ -26,6 +25,12 @@ const program = new Command('nightshift')
 
 const output = (): Option =>
   new Option('--output <format>', 'text or json').choices(['text', 'json']).default('text')
+
+// The stack behind these takes half a second to load, which the other commands need not wait for.
+const start = async (options: { verbose: boolean }): Promise<number> =>
+  (await import('./commands/start.ts')).start(options)
+const demo = async (options: DemoOptions): Promise<number> =>
+  (await import('./commands/demo.ts')).demo(options)
 
 /** Every action returns its exit code. */
 const run =
