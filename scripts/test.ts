@@ -6,7 +6,7 @@ import { join, resolve } from 'node:path'
 // Runs every check and ends with one line: `N passed, M failed`. A check counts as one test.
 
 const root = resolve(import.meta.dirname, '..')
-const checks = ['check:lint', 'check:types', 'check:imports', 'check:functions']
+const checks = ['check:lock', 'check:lint', 'check:types', 'check:imports', 'check:functions']
 const folder = mkdtempSync(join(tmpdir(), 'nightshift-test-'))
 const report = join(folder, 'report.json')
 
