@@ -110,12 +110,12 @@ function refusal(status: number, code: string, [message, hint]: [string, string?
   return { status, code, message, hint: hint ?? null }
 }
 
-const reference = 'Compare the call with docs/reference.md.'
-const invalid = (message: string) => refusal(400, 'NS001', [message, reference])
+const correctIt = 'The message names what was wanted; correct the call.'
+const invalid = (message: string) => refusal(400, 'NS001', [message, correctIt])
 const wrongInput = (reason: string) =>
   refusal(422, 'NS021', [
-    `Input of agent "clerk" does not fit its schema: ${reason}`,
-    "Read the agent's input_schema in nightshift.agents.",
+    `Input of "clerk" does not fit its schema: ${reason}`,
+    'Read its input_schema in nightshift.agents or nightshift.tools.',
   ])
 const unknownAgent = refusal(422, 'NS020', [
   'Cannot find agent "clrek" in project "<project>"',
