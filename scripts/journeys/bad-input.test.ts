@@ -347,6 +347,52 @@ test('the library takes one task or a list of them', async () => {
   expect(await refusalOf(Array(10_001).fill(good()))).toEqual(listWanted)
 })
 
+test.for<[name: string, call: string, args: () => object, expected: Refusal]>([
+  [
+    'a project without a name',
+    'create_project',
+    () => ({ name: '' }),
+    invalid('Name of a project must have 1 to 120 characters'),
+  ],
+  [
+    'a role that nobody knows',
+    'set_member',
+    () => ({ project, user_id: ann.id, role: 'boss' }),
+    invalid('Unknown role "boss"'),
+  ],
+  [
+    'a member who never signed up',
+    'set_member',
+    () => ({ project, user_id: foreign, role: 'viewer' }),
+    invalid('Cannot find user "<foreign>"'),
+  ],
+  [
+    'a setting of the wrong type',
+    'set_agent',
+    () => ({ project, name: 'clerk', definition: { instructions: 'x', max_steps: 'many' } }),
+    invalid('agent "clerk".max_steps is string, wanted integer'),
+  ],
+  [
+    'a reason of 10 MB',
+    'cancel',
+    () => ({ task_id: 1, reason: megabytes(10) }),
+    refusal(413, 'NS022', [
+      'Payload "reason" has 10000002 bytes, allowed are 8192',
+      'Store large content in Storage and pass its path.',
+    ]),
+  ],
+  [
+    'a task in words',
+    'cancel',
+    () => ({ task_id: 'the last one' }),
+    refusal(400, '22P02', ['invalid input syntax for type bigint: "the last one"']),
+  ],
+])('%s', async ([, call, args, expected]) => {
+  const { status, error } = await ann.db.rpc(call, args())
+  if (!error) throw new Error('the call was accepted')
+  expect(named({ ...error, status })).toEqual(expected)
+})
+
 describe('what only Postgres or PostgREST can refuse keeps their codes', () => {
   const deep = '['.repeat(50_000) + ']'.repeat(50_000)
   const bodies: [name: string, text: string, expected: Refusal][] = [

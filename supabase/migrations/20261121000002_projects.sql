@@ -74,6 +74,9 @@ declare
   v_owner uuid := case when nightshift_private.is_service() then owner else auth.uid() end;
   v_id uuid;
 begin
+  if create_project.name is null or pg_catalog.length(create_project.name) not between 1 and 120 then
+    perform nightshift_private.fault('NS001', 'Name of a project must have 1 to 120 characters');
+  end if;
   insert into nightshift.projects (name, created_by) values (create_project.name, v_owner) returning id into v_id;
   if v_owner is not null then
     insert into nightshift.members (project_id, user_id, role) values (v_id, v_owner, 'owner');
@@ -89,6 +92,9 @@ begin
   perform nightshift_private.require_role(project, 'change members', 'owner');
   if not set_member.role = any ('{owner,operator,reviewer,auditor,viewer}') then
     perform nightshift_private.fault('NS001', pg_catalog.format('Unknown role "%s"', set_member.role));
+  end if;
+  if set_member.role is not null and not exists (select from auth.users u where u.id = set_member.user_id) then
+    perform nightshift_private.fault('NS001', pg_catalog.format('Cannot find user "%s"', set_member.user_id));
   end if;
   perform from nightshift.projects p where p.id = project for no key update;
   if set_member.role is null then
