@@ -25,6 +25,7 @@ const groups: Record<string, string> = {
   NS03: 'Tasks',
   NS04: 'Cards',
   NS05: 'Audit log',
+  NS07: 'Rhythms',
 }
 
 /** What a caller does about each code. */
@@ -59,6 +60,13 @@ const advice: Record<string, string> = {
   NS042: 'Show the card again as it is now and ask for a new decision.',
   NS043: 'Use one of the verbs the card allows; the hint lists them.',
   NS050: 'Leave recorded steps, calls, events and seals as they are.',
+  NS070:
+    'Correct the part of the definition that the message names; the table comments describe all.',
+  NS071: 'Check the rhythm id. Rhythms of other projects give the same answer as unknown ones.',
+  NS072:
+    'Write five fields (or six, seconds first) of `*`, numbers, names, ranges `a-b`, steps `*/n` or `a-b/n`, and lists; `L` is the last day of a month.',
+  NS073:
+    'Write one `select` over the tables of your own project and schema `public`; functions that read settings, run text as SQL, or have effects are refused.',
 }
 
 /** Errors a caller meets before or outside our functions: [code, HTTP status, when, what to do]. */

@@ -69,7 +69,11 @@ insert into nightshift_private.errors (code, name, status, message, hint) values
   ('NS041', 'card_already_decided', 409, 'Card %s was already closed with "%s" by %s at %s', 'The first decision stands.'),
   ('NS042', 'card_changed',         409, 'Card %s shows other content than the digest you sent', 'Read the card again and decide on what it says now.'),
   ('NS043', 'verb_not_allowed',     422, 'Cannot "%s" card %s', 'Allowed verbs: %s.'),
-  ('NS050', 'append_only',          403, 'Cannot change rows of %s', 'Steps and the audit log only grow.');
+  ('NS050', 'append_only',          403, 'Cannot change rows of %s', 'Steps and the audit log only grow.'),
+  ('NS070', 'rhythm_invalid',       422, 'Cannot set rhythm "%s": %s', 'The comments of nightshift.rhythms say what each part may hold.'),
+  ('NS071', 'rhythm_not_found',     404, 'Cannot find rhythm %s', 'Check the id; rhythms of other projects are invisible.'),
+  ('NS072', 'schedule_invalid',     422, 'Cannot read schedule "%s": %s', 'Five cron fields: minute hour day month weekday, for example "30 7 * * mon-fri".'),
+  ('NS073', 'query_refused',        422, 'Cannot gather with this query: %s', 'Name tables with their schema; join "rhythm" for project_id, slot, now and since.');
 
 revoke all on nightshift_private.errors from public;
 

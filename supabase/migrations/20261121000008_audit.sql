@@ -200,6 +200,9 @@ $$;
 create trigger audit after insert or update or delete on nightshift.members for each row execute function nightshift_private.audit_definition();
 create trigger audit after insert or update or delete on nightshift.agents for each row execute function nightshift_private.audit_definition();
 create trigger audit after insert or update or delete on nightshift.tools for each row execute function nightshift_private.audit_definition();
+-- Not when it fires: that is told by the run's own event.
+create trigger audit after insert or delete or update of description, schedule, time_zone, jitter_seconds, overlap, catch_up, gather, decide, act, active, created_by
+  on nightshift.rhythms for each row execute function nightshift_private.audit_definition();
 
 -- RFC 6962 tree hash of leaves: neighbours are paired, an odd last node moves up unchanged.
 create function nightshift_private.merkle_root(p_leaves bytea[]) returns bytea

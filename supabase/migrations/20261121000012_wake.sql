@@ -241,7 +241,8 @@ begin
     return '{"busy": true}';
   end if;
   v_done := pg_catalog.jsonb_build_object('released', nightshift_private.release_due(), 'rescued', nightshift_private.rescue_expired(),
-    'ended', nightshift_private.end_overdue(), 'stuck', nightshift_private.end_stuck(), 'expired_cards', nightshift_private.expire_cards(), 'sealed', nightshift_private.seal_audit());
+    'ended', nightshift_private.end_overdue(), 'stuck', nightshift_private.end_stuck(), 'expired_cards', nightshift_private.expire_cards(),
+    'rhythms', nightshift_private.fire_rhythms(), 'sealed', nightshift_private.seal_audit());
   if exists (select from nightshift.tasks where status = 'pending') then perform nightshift_private.nudge(); end if;
   return v_done;
 end
@@ -255,6 +256,7 @@ grant execute on function nightshift.sweep() to service_role;
 do $$
 begin
   perform cron.schedule('nightshift:sweep', '10 seconds', 'select nightshift_private.sweep()');
+  perform cron.schedule('nightshift:gather', '10 seconds', 'set statement_timeout = ''20s''; select nightshift_private.gather_runs()');
   perform cron.schedule('nightshift:purge-cron-log', '17 3 * * *',
     'delete from cron.job_run_details where end_time < now() - interval ''7 days''');
 exception when undefined_function or invalid_schema_name then

@@ -46,11 +46,16 @@ const people = [
   'decide',
   'enqueue',
   'move',
+  'next_runs',
+  'pause_rhythm',
   'replay',
+  'resume_rhythm',
   'retry',
+  'run_rhythm_now',
   'set_agent',
   'set_limit',
   'set_member',
+  'set_rhythm',
   'set_tool',
   'task_tree',
   'why',
@@ -60,11 +65,14 @@ const workers = [
   'commit_tick',
   'complete',
   'fail',
+  'gather_runs',
   'heartbeat',
   'load_session',
   'release',
   'sweep',
 ]
+/** Give no more than the caller has; they run a query with the rights of a person. */
+const gathering = ['check_rhythm', 'query_problem', 'read_rows', 'save_rhythm', 'view_problem']
 const exposed = (names: string[]): string[] => names.map((name) => `nightshift.${name}`)
 
 describe('privileges', () => {
@@ -81,15 +89,16 @@ describe('privileges', () => {
   })
 
   test('members call what people need, and the helpers that policies and defaults need', async () => {
-    // They run in the name of whoever reads or inserts.
-    const helpers = ['is_awake', 'may_hear', 'my_projects', 'now'].map(
+    // They run in the name of whoever reads, inserts or has a rhythm gather.
+    const helpers = ['is_awake', 'may_hear', 'my_projects', 'now', ...gathering].map(
       (name) => `nightshift_private.${name}`,
     )
     expect(await functionsOf('authenticated')).toEqual([...exposed(people), ...helpers].sort())
   })
 
   test('the service calls that and the worker functions', async () => {
-    const helpers = ['is_awake', 'now'].map((name) => `nightshift_private.${name}`)
+    const own = ['end_gather', 'gather', 'gather_runs', 'is_awake', 'now', 'take_gathers']
+    const helpers = [...own, ...gathering].map((name) => `nightshift_private.${name}`)
     expect(await functionsOf('service_role')).toEqual(
       [...exposed([...people, ...workers]), ...helpers].sort(),
     )

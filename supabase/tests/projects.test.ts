@@ -43,6 +43,12 @@ beforeAll(async () => {
     (sql) =>
       sql`select nightshift.set_limit(${tenant.project}, 'agent', 'clerk', '{"max_running": 9}')`,
   )
+  await shop.asUser(
+    tenant.owner,
+    (sql) => sql`
+      select nightshift.run_rhythm_now(nightshift.set_rhythm(${tenant.project}, 'daily',
+        '{"schedule": "0 7 * * *", "act": {"agent": "clerk"}}'))`,
+  )
 })
 afterAll(() => shop.close())
 

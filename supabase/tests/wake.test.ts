@@ -208,6 +208,11 @@ describe('pg_cron', () => {
     const jobs = await shop.owner`select jobname, schedule, command from cron.job order by jobname`
     expect([...jobs]).toEqual([
       {
+        jobname: 'nightshift:gather',
+        schedule: '10 seconds',
+        command: `set statement_timeout = '20s'; select nightshift_private.gather_runs()`,
+      },
+      {
         jobname: 'nightshift:purge-cron-log',
         schedule: '17 3 * * *',
         command: `delete from cron.job_run_details where end_time < now() - interval '7 days'`,
