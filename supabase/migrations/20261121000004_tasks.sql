@@ -601,8 +601,9 @@ begin
 end
 $$;
 
--- Starts a failed or cancelled task again from its last recorded step, with fresh attempts. It waits
--- for dependencies and children that are live (again), and only for these. Returns the new status.
+-- Starts a failed or cancelled task again from its last recorded step, with fresh attempts and without a
+-- deadline it has missed. It waits for dependencies and children that are live (again), and only for
+-- these. Returns the new status.
 create function nightshift.retry(task_id bigint) returns text
 language plpgsql security definer set search_path = '' as $$
 declare
@@ -617,8 +618,9 @@ begin
   end if;
   select pg_catalog.count(*) into v_open from nightshift.task_dependencies d join nightshift.tasks t on t.id = d.depends_on
     where d.task_id = retry.task_id and t.status not in ('completed', 'failed', 'cancelled');
-  update nightshift.tasks t set failure_class = null, attempt = 0, rescues = 0, attempt_open = false,
+  update nightshift.tasks t set failure_class = null, attempt = 0, rescues = 0, attempt_open = false, healed_at = null, avoid_worker = null,
       run_at = nightshift_private.now(), open_dependencies = v_open,
+      deadline_at = case when t.deadline_at > nightshift_private.now() then t.deadline_at end,
       status = case when v_open > 0 then 'blocked'
         when t.combinator is not null and exists (select from nightshift.tasks c where c.project_id = t.project_id and c.parent_id = t.id
           and c.status not in ('completed', 'failed', 'cancelled')) then 'awaiting_children'

@@ -188,6 +188,26 @@ describe('retry', () => {
     expect((await claimOne(shop, tenant)).attempt).toBe(1)
   })
 
+  test('a task that missed its deadline runs when it is retried, not expires again', async () => {
+    const id = await enqueueOne(shop, tenant, { deadline_at: '2030-01-01T00:01:00Z' })
+    at(61)
+    await sweep(shop)
+    expect(await statusesOf(shop, [id])).toEqual(['failed'])
+    await retry(shop, tenant, id)
+    await sweep(shop)
+    expect(await statusesOf(shop, [id])).toEqual(['pending'])
+  })
+
+  test('a task that was healed in vain can be healed again after a retry', async () => {
+    tenant = await createTenant(shop, { definition: { max_attempts: 1 } })
+    const id = await enqueueOne(shop, tenant)
+    for (const status of ['pending', 'failed', 'pending', 'failed']) {
+      await fail(shop, await claimOne(shop, tenant), 'context_loss')
+      expect(await statusesOf(shop, [id])).toEqual([status])
+      if (status === 'failed') await retry(shop, tenant, id)
+    }
+  })
+
   test('starts a cancelled task again', async () => {
     const id = await enqueueOne(shop, tenant)
     await cancel(shop, tenant, id)
