@@ -10,10 +10,14 @@ export interface BenchRow {
   p99: number
   ratio_to_floor: number
   ratio_to: Record<string, number>
+  /** Further figures, in words of the row. */
+  extra?: Record<string, number>
+  /** Peers that could not be measured, and why. */
+  missing?: Record<string, string>
 }
 
-/** Measures and yields rows as they come. */
-export type Bench = () => AsyncIterable<BenchRow>
+/** Measures and yields rows as they come. `scale` shrinks what is large: backlogs and batches. */
+export type Bench = (options: { scale: number }) => AsyncIterable<BenchRow>
 
 /** The value below which this share of the samples lies. */
 export function quantile(samples: number[], share: number): number {
