@@ -567,14 +567,40 @@ begin
 end
 $$;
 
+-- Completes held tasks that nothing waits for; they are locked. A running task has no open card, so there
+-- is none to close. No nested loops: the plan is kept whatever the number of results.
+create function nightshift_private.complete_alone(p_results jsonb) returns table (task_id bigint, outcome text)
+language plpgsql set search_path = '' set enable_nestloop = off as $$
+begin
+  return query
+  with result as materialized (
+    select (r ->> 'task_id')::bigint as id, (r ->> 'fence')::bigint as fence, coalesce(r -> 'output', 'null') as output, place
+    from pg_catalog.jsonb_array_elements(p_results) with ordinality as e (r, place)
+  ), before as materialized (
+    select t.id, t.fence, t.status from nightshift.tasks t where t.id = any (array(select r.id from result r))
+  ), one as materialized (
+    select distinct on (r.id) r.id, r.output from result r join before b on b.id = r.id and b.fence = r.fence
+    where b.status = 'running' order by r.id, r.place
+  ), ended as (
+    update nightshift.tasks t set status = 'completed', output = o.output, error = null, attempt_open = false
+      from one o where t.id = any (array(select o.id from one o)) and t.id = o.id
+  )
+  select r.id, case when b.status in ('running', 'completed') then 'completed' else 'stale' end
+    from result r left join before b on b.id = r.id and b.fence = r.fence order by 1;
+end
+$$;
+
 -- Completes tasks that keep no steps, in one call. results: [{task_id, fence, output}]. Returns one row
 -- per element; outcome `completed`, or `stale` when another worker has taken over.
 create function nightshift.complete(results jsonb)
 returns table (task_id bigint, outcome text)
 language plpgsql security definer set search_path = '' as $$
 begin
-  perform nightshift_private.check_payload('output', r.output) from pg_catalog.jsonb_to_recordset(results) as r(output jsonb);
-  perform nightshift_private.lock_reach(array(select r.task_id from pg_catalog.jsonb_to_recordset(results) as r(task_id bigint)), 'completed');
+  perform nightshift_private.check_payload('output', r -> 'output') from pg_catalog.jsonb_array_elements(results) r;
+  if nightshift_private.lock_alone(array(select (r ->> 'task_id')::bigint from pg_catalog.jsonb_array_elements(results) r)) then
+    return query select * from nightshift_private.complete_alone(results);
+    return;
+  end if;
   perform nightshift_private.finish(array(
     select row(t.id, 'completed', coalesce(r.output, 'null'), null, null)::nightshift_private.ending
     from pg_catalog.jsonb_to_recordset(results) as r(task_id bigint, fence bigint, output jsonb)

@@ -215,6 +215,30 @@ begin
 end
 $$;
 
+-- Whether anything may follow when these tasks complete: they have a parent, or tasks wait for them.
+create function nightshift_private.has_family(p_task_ids bigint[]) returns boolean
+language plpgsql set search_path = '' as $$
+begin
+  return exists (select from nightshift.task_dependencies where depends_on = any (p_task_ids))
+    or exists (select from nightshift.tasks where id = any (p_task_ids) and parent_id is not null);
+end
+$$;
+
+-- Locks what may change when these complete; true when that is only they themselves. Looked at before the
+-- locks, so that a family is locked in ascending order, and again under them: whoever adds a dependent
+-- holds a share lock on what it waits for, and its tasks have higher ids.
+create function nightshift_private.lock_alone(p_task_ids bigint[]) returns boolean
+language plpgsql set search_path = '' as $$
+begin
+  if not nightshift_private.has_family(p_task_ids) then
+    perform from nightshift.tasks where id = any (p_task_ids) order by id for no key update;
+    if not nightshift_private.has_family(p_task_ids) then return true; end if;
+  end if;
+  perform nightshift_private.lock_reach(p_task_ids, 'completed');
+  return false;
+end
+$$;
+
 -- A task with everything below it, depth first.
 create function nightshift.task_tree(task_id bigint)
 returns table (id bigint, parent_id bigint, depth int, agent text, status text, failure_class text, spent_usd numeric)
