@@ -67,6 +67,7 @@ const advice: Record<string, string> = {
     'Write five fields (or six, seconds first) of `*`, numbers, names, ranges `a-b`, steps `*/n` or `a-b/n`, and lists; `L` is the last day of a month.',
   NS073:
     'Write one `select` over the tables of your own project and schema `public`; functions that read settings, run text as SQL, or have effects are refused.',
+  NS074: 'Take a name from `nightshift.rhythm_templates`.',
 }
 
 /** Errors a caller meets before or outside our functions: [code, HTTP status, when, what to do]. */

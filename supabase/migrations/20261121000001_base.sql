@@ -73,7 +73,8 @@ insert into nightshift_private.errors (code, name, status, message, hint) values
   ('NS070', 'rhythm_invalid',       422, 'Cannot set rhythm "%s": %s', 'The comments of nightshift.rhythms say what each part may hold.'),
   ('NS071', 'rhythm_not_found',     404, 'Cannot find rhythm %s', 'Check the id; rhythms of other projects are invisible.'),
   ('NS072', 'schedule_invalid',     422, 'Cannot read schedule "%s": %s', 'Five cron fields: minute hour day month weekday, for example "30 7 * * mon-fri".'),
-  ('NS073', 'query_refused',        422, 'Cannot gather with this query: %s', 'Name tables with their schema; join "rhythm" for project_id, slot, now and since.');
+  ('NS073', 'query_refused',        422, 'Cannot gather with this query: %s', 'Name tables with their schema; join "rhythm" for project_id, slot, now and since.'),
+  ('NS074', 'template_not_found',   404, 'Cannot find rhythm template "%s"', 'The templates are the rows of nightshift.rhythm_templates.');
 
 revoke all on nightshift_private.errors from public;
 
