@@ -33,7 +33,13 @@ interface Run {
 function nightshift(...args: string[]): Run {
   const { NIGHTSHIFT_HOME: _, SUPABASE_URL: __, ...inherited } = process.env
   const child = spawn(process.execPath, [main, ...args], {
-    env: { ...inherited, NIGHTSHIFT_HOME: home, NIGHTSHIFT_PORT_BASE: String(portBase) },
+    // Colours are on where CI is set.
+    env: {
+      ...inherited,
+      NO_COLOR: '1',
+      NIGHTSHIFT_HOME: home,
+      NIGHTSHIFT_PORT_BASE: String(portBase),
+    },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   running.add(child)

@@ -474,6 +474,7 @@ test('people cannot call what is for workers', async () => {
     'commit_tick',
     'complete',
     'fail',
+    'gather_runs',
     'heartbeat',
     'load_session',
     'release',

@@ -37,7 +37,9 @@ test('a port that another cluster holds is refused instead of using the stranger
   const database = await freshDatabase({ template: 'supabase' })
   const folder = mkdtempSync(join(tmpdir(), 'postgres-test-'))
   const port = Number(new URL(database.url).port)
-  await expect(startPostgres({ dataDir: join(folder, 'data'), port })).rejects.toThrow('port taken')
+  await expect(startPostgres({ dataDir: join(folder, 'data'), port })).rejects.toThrow(
+    `port ${port} taken`,
+  )
   rmSync(folder, { recursive: true, force: true })
   await database.drop()
 })
