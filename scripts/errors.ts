@@ -25,6 +25,7 @@ const groups: Record<string, string> = {
   NS03: 'Tasks',
   NS04: 'Cards',
   NS05: 'Audit log',
+  NS06: 'Templates',
   NS07: 'Rhythms',
 }
 
@@ -60,6 +61,10 @@ const advice: Record<string, string> = {
   NS042: 'Show the card again as it is now and ask for a new decision.',
   NS043: 'Use one of the verbs the card allows; the hint lists them.',
   NS050: 'Leave recorded steps, calls, events and seals as they are.',
+  NS060:
+    'Correct the placeholder. For text from outside set `"template": false`, or double its braces: `{{{{` is a literal `{{`.',
+  NS061:
+    'Refer to what the task waits for: a key in `after`, a child of the group, a field that result has. A task that already waits fails instead, with class `dependency`.',
   NS070:
     'Correct the part of the definition that the message names; the table comments describe all.',
   NS071: 'Check the rhythm id. Rhythms of other projects give the same answer as unknown ones.',

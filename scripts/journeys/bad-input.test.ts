@@ -139,7 +139,9 @@ const notYours = refusal(404, 'NS010', [
   'Cannot find project "<foreign>" among yours',
   'Check the id, or ask an owner to add you as a member.',
 ])
-const knownFields = expect.stringMatching(/^Known fields: after, agent, .*, run_at, subject\.$/)
+const knownFields = expect.stringMatching(
+  /^Known fields: after, agent, .*, run_at, subject, template\.$/,
+)
 
 function nested(levels: number): unknown {
   let value: unknown = 1

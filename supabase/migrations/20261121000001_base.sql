@@ -70,6 +70,8 @@ insert into nightshift_private.errors (code, name, status, message, hint) values
   ('NS042', 'card_changed',         409, 'Card %s shows other content than the digest you sent', 'Read the card again and decide on what it says now.'),
   ('NS043', 'verb_not_allowed',     422, 'Cannot "%s" card %s', 'Allowed verbs: %s.'),
   ('NS050', 'append_only',          403, 'Cannot change rows of %s', 'Steps and the audit log only grow.'),
+  ('NS060', 'template_invalid',     422, 'Cannot read placeholder "%s" in the input of %s: %s', 'Known are {{prev_result}}, {{all_results}}, {{index}}, {{results.<key>}} and {{input.<path>}}. Write {{{{ for a literal {{, or set "template": false.'),
+  ('NS061', 'template_unresolved',  422, 'Cannot render the input of %s: %s', 'Refer to dependencies, children and own fields that exist. Write {{{{ for a literal {{, or set "template": false.'),
   ('NS070', 'rhythm_invalid',       422, 'Cannot set rhythm "%s": %s', 'The comments of nightshift.rhythms say what each part may hold.'),
   ('NS071', 'rhythm_not_found',     404, 'Cannot find rhythm %s', 'Check the id; rhythms of other projects are invisible.'),
   ('NS072', 'schedule_invalid',     422, 'Cannot read schedule "%s": %s', 'Five cron fields: minute hour day month weekday, for example "30 7 * * mon-fri".'),

@@ -3,7 +3,8 @@
 --            ┌───────────► scheduled ──┐
 --   insert ──┼─► blocked ──────────────┼─► pending ──claim──► running ──► completed | failed
 --            └─► awaiting_children ────┘      ▲                 │
---                                             └── awaiting_tool | awaiting_approval | awaiting_children
+--                       │                     └── awaiting_tool | awaiting_approval | awaiting_children
+--                       └──► completed: a group without agent is done when its children are
 --   cancelled is reachable from every state that is not terminal; terminal is terminal, except that a
 --   person may retry a failed or cancelled task.
 --
@@ -24,7 +25,7 @@ select f, t from (values
   ('running', array['pending', 'scheduled', 'awaiting_tool', 'awaiting_approval', 'awaiting_children', 'completed', 'failed', 'cancelled']),
   ('awaiting_tool', array['pending', 'failed', 'cancelled']),
   ('awaiting_approval', array['pending', 'failed', 'cancelled']),
-  ('awaiting_children', array['pending', 'failed', 'cancelled']),
+  ('awaiting_children', array['pending', 'completed', 'failed', 'cancelled']),
   ('failed', array['pending', 'blocked', 'awaiting_children']),
   ('cancelled', array['pending', 'blocked', 'awaiting_children'])
 ) as v(f, ts), unnest(ts) as t;
@@ -34,8 +35,9 @@ create sequence nightshift_private.fence as bigint;
 create table nightshift.tasks (
   id bigint generated always as identity primary key,
   project_id uuid not null references nightshift.projects (id) on delete cascade,
-  agent text not null,
-  agent_version int not null,
+  agent text,
+  agent_version int,
+  key text check (length(key) between 1 and 255),
   stream_id bigint not null,
   concurrency_key text check (length(concurrency_key) between 1 and 255),
   queue text not null default 'default' check (queue ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
@@ -43,6 +45,8 @@ create table nightshift.tasks (
     'awaiting_approval', 'awaiting_children', 'completed', 'failed', 'cancelled')),
   lane smallint not null default 2 check (lane between 0 and 5),
   input jsonb not null default '{}',
+  template boolean not null default false,
+  index int check (index >= 0),
   output jsonb,
   failure_class text check (failure_class in ('context_loss', 'rate_limit', 'optimistic_completion', 'stuck',
     'malformed_output', 'dependency', 'external', 'permission', 'budget', 'expired', 'internal')),
@@ -59,6 +63,7 @@ create table nightshift.tasks (
   labels text[] not null default '{}' check (cardinality(labels) <= 20 and length(labels::text) <= 2000),
   parent_id bigint,
   combinator text check (combinator in ('all', 'race', 'any', 'all_settled')),
+  quorum int check (quorum > 0),
   open_dependencies int not null default 0,
   step_count int not null default 0,
   budget_usd numeric(14, 6) check (budget_usd >= 0),
@@ -76,7 +81,7 @@ create table nightshift.tasks (
   progress_at timestamptz,
   finished_at timestamptz,
   unique (project_id, id),
-  constraint tasks_idempotency unique (project_id, idempotency_key),
+  constraint tasks_idempotency unique (idempotency_key, project_id),
   foreign key (project_id, parent_id) references nightshift.tasks (project_id, id) on delete cascade,
   foreign key (project_id, agent, agent_version) references nightshift.agents (project_id, name, version),
   -- Impossible rows are impossible.
@@ -84,9 +89,17 @@ create table nightshift.tasks (
   check ((status in ('completed', 'failed', 'cancelled')) = (finished_at is not null)),
   check ((status = 'failed') = (failure_class is not null)),
   check (status <> 'completed' or output is not null),
-  check (status <> 'blocked' or open_dependencies > 0)
+  check (status <> 'blocked' or open_dependencies > 0),
+  check ((agent is null) = (agent_version is null)),
+  check (agent is not null or (combinator is not null and status in ('blocked', 'awaiting_children', 'completed', 'failed', 'cancelled'))),
+  check (quorum is null or combinator in ('any', 'all_settled'))
 ) with (fillfactor = 80);
 comment on table nightshift.tasks is 'One row per promised piece of work. Insert your own columns; everything else changes through functions.';
+comment on column nightshift.tasks.agent is 'Who does the work; null for a group that only waits for its children.';
+comment on column nightshift.tasks.key is 'Its key in the call that made it; what {{results.<key>}} of a dependent names.';
+comment on column nightshift.tasks.template is 'The input still holds placeholders; it is rendered once, when the last dependency or child has settled.';
+comment on column nightshift.tasks.index is 'Position among the children of its parent, from 0; what {{index}} says.';
+comment on column nightshift.tasks.quorum is 'Completed children that are enough for its combinator.';
 comment on column nightshift.tasks.lane is 'Priority lane: 0 (urgent) to 5 (background).';
 comment on column nightshift.tasks.attempt is 'Executions that count against max_attempts; rescues and waits do not.';
 comment on column nightshift.tasks.fence is 'Number of the latest claim, null after a rescue; a worker that holds another one is refused.';
@@ -101,9 +114,10 @@ create index tasks_scheduled on nightshift.tasks (run_at) where status = 'schedu
 create index tasks_leased on nightshift.tasks (lease_until) where status = 'running';
 create index tasks_deadline on nightshift.tasks (deadline_at)
   where deadline_at is not null and status not in ('completed', 'failed', 'cancelled');
-create index tasks_by_project on nightshift.tasks (project_id, id desc);
-create index tasks_by_parent on nightshift.tasks (project_id, parent_id) where parent_id is not null;
-create index tasks_by_agent on nightshift.tasks (project_id, agent, agent_version);
+-- Only unique (project_id, id) starts with project_id. A plan made while the table was small may take any
+-- index that starts with a column it has, and is kept: foreign keys and group look-ups then walk the whole
+-- project for each of 10,000 children (20 s instead of 3).
+create index tasks_by_parent on nightshift.tasks (parent_id, status) where parent_id is not null;
 
 create table nightshift.steps (
   project_id uuid not null,
@@ -152,16 +166,18 @@ begin
   perform nightshift_private.require_role(new.project_id, 'enqueue tasks', 'owner', 'operator');
   select * into v_agent from nightshift.agents
     where project_id = new.project_id and name = new.agent and active;
-  if v_agent.name is null then
+  if v_agent.name is null and (new.agent is not null or new.combinator is null) then
     perform nightshift_private.fault('NS020', coalesce(pg_catalog.left(new.agent, 80), 'null'), new.project_id::text);
   end if;
   perform nightshift_private.check_payload('input', new.input);
-  v_violation := nightshift_private.schema_violation(v_agent.input_schema, new.input);
+  -- What a template becomes is checked when it is rendered.
+  v_violation := case when not new.template then nightshift_private.schema_violation(v_agent.input_schema, new.input) end;
   if v_violation is not null then perform nightshift_private.fault('NS021', new.agent, v_violation); end if;
-  perform nightshift_private.check_parent(new);
+  -- Only direct inserts leave the version open; enqueue has looked at all its parents at once.
+  if new.agent_version is null then perform nightshift_private.check_parent(new); end if;
   new.agent_version := v_agent.version;
-  new.queue := coalesce(nullif(new.queue, 'default'), v_agent.queue);
-  new.max_attempts := v_agent.max_attempts;
+  new.queue := coalesce(nullif(new.queue, 'default'), v_agent.queue, 'default');
+  new.max_attempts := coalesce(v_agent.max_attempts, 1);
   new.budget_usd := coalesce(new.budget_usd, v_agent.budget_usd);
   new.run_at := coalesce(new.run_at, nightshift_private.now());
   new.request_digest := nightshift_private.request_digest(new);
@@ -204,18 +220,20 @@ create function nightshift_private.check_request(p_request jsonb, p_name text) r
 language plpgsql stable set search_path = '' as $$
 begin
   perform nightshift_private.check_object(p_name, p_request, '{
-    "required": ["project", "agent"],
+    "required": ["project"],
     "properties": {
       "project": {"type": "string", "pattern": "^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$"},
-      "agent": {"type": "string", "maxLength": 63}, "input": true,
+      "agent": {"type": "string", "maxLength": 63}, "input": true, "template": {"type": "boolean"},
       "key": {"type": "string", "minLength": 1, "maxLength": 255},
       "lane": {"type": "integer", "minimum": 0, "maximum": 5},
       "queue": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,62}$"},
       "concurrency_key": {"type": "string", "minLength": 1, "maxLength": 255},
       "run_at": {"type": "string"}, "deadline_at": {"type": "string"},
-      "after": {"type": "array", "items": {"type": ["string", "integer"]}, "maxItems": 10000},
-      "parent": {"type": ["string", "integer"]},
-      "combinator": {"enum": ["all", "race", "any", "all_settled"]},
+      "after": {"type": "array", "maxItems": 10000, "items": {"type": ["string", "integer", "object"],
+        "required": ["task"], "additionalProperties": false,
+        "properties": {"task": {"type": ["string", "integer"]}, "on_failure": {"enum": ["fail", "skip", "continue"]}}}},
+      "parent": {"type": ["string", "integer"]}, "index": {"type": "integer", "minimum": 0, "maximum": 2000000000},
+      "combinator": {"enum": ["all", "race", "any", "all_settled"]}, "quorum": {"type": "integer", "minimum": 1, "maximum": 10000},
       "idempotency_key": {"type": "string", "minLength": 1, "maxLength": 255},
       "subject": {"type": "string", "maxLength": 255}, "purpose": {"type": "string", "maxLength": 255},
       "budget_usd": {"type": "number", "minimum": 0, "maximum": 99999999},
@@ -226,6 +244,12 @@ begin
   end if;
   if p_request ? 'combinator' and not p_request ? 'key' then
     perform nightshift_private.fault('NS001', p_name || ' has a combinator and needs a "key" for its children');
+  end if;
+  if not p_request ?| array['agent', 'combinator'] then
+    perform nightshift_private.fault('NS001', p_name || '.agent is missing');
+  end if;
+  if p_request ? 'quorum' and coalesce(p_request ->> 'combinator', '') not in ('any', 'all_settled') then
+    perform nightshift_private.fault('NS001', p_name || ' has a quorum and needs the combinator "any" or "all_settled"');
   end if;
 end
 $$;
@@ -286,23 +310,25 @@ language sql set search_path = '' as $$
 $$;
 
 -- What requests refer to: `parent` and `after` name an earlier key of the call or a task of the project.
--- id is null where there is no such task; status is null for tasks that are not inserted yet.
+-- id is null where there is no such task; status is null for tasks that are not inserted yet; position is
+-- the place in `after`.
 create function nightshift_private.references_of(p_tasks jsonb, p_ids bigint[])
-returns table (place bigint, kind text, name text, id bigint, status text)
+returns table (place bigint, kind text, name text, id bigint, status text, "position" int, on_failure text)
 language sql stable set search_path = '' as $$
   with request as materialized (
     select r.place, r.value, (r.value ->> 'project')::uuid as project_id, r.value ->> 'key' as key
     from pg_catalog.jsonb_array_elements(p_tasks) with ordinality as r(value, place)
   ), reference as (
-    select place, project_id, 'parent' as kind, value ->> 'parent' as name from request where value ? 'parent'
-    union
-    select place, project_id, 'after', pg_catalog.jsonb_array_elements_text(value -> 'after') from request
+    select place, project_id, 'parent' as kind, value ->> 'parent' as name, 1 as position, null as on_failure from request where value ? 'parent'
+    union all
+    select r.place, r.project_id, 'after', coalesce(a.value ->> 'task', a.value #>> '{}'), a.position::int, coalesce(a.value ->> 'on_failure', 'fail')
+    from request r cross join pg_catalog.jsonb_array_elements(r.value -> 'after') with ordinality as a (value, position)
   ), resolved as (
     select f.*, k.place is not null as is_key,
       coalesce(p_ids[k.place], case when f.name ~ '^[0-9]{1,18}$' then f.name::bigint end) as id
     from reference f left join request k on k.key = f.name and k.place < f.place and k.project_id = f.project_id
   )
-  select r.place, r.kind, r.name, case when r.is_key or t.id is not null then r.id end, t.status
+  select r.place, r.kind, r.name, case when r.is_key or t.id is not null then r.id end, t.status, r.position, r.on_failure
   from resolved r left join nightshift.tasks t on t.id = r.id and t.project_id = r.project_id
 $$;
 
@@ -319,54 +345,62 @@ begin
   end if;
   perform from nightshift.tasks t
     where t.id in (select (r #>> '{}')::bigint
-                   from (select pg_catalog.jsonb_path_query(p_tasks, '$[*].parent') union all select pg_catalog.jsonb_path_query(p_tasks, '$[*].after[*]')) as x (r)
+                   from (select pg_catalog.jsonb_path_query(p_tasks, '$[*].parent') union all select pg_catalog.jsonb_path_query(p_tasks, '$[*].after[*]')
+                     union all select pg_catalog.jsonb_path_query(p_tasks, '$[*].after[*].task')) as x (r)
                    where r #>> '{}' ~ '^[0-9]{1,18}$')
       and t.project_id in (select (q ->> 'project')::uuid from pg_catalog.jsonb_array_elements(p_tasks) q)
     order by t.id for share;
 end
 $$;
 
--- Refuses references to nothing, and to tasks that can no longer be waited for.
+-- Refuses references to nothing, to parents that have ended, and to tasks that can no longer be waited for.
 create function nightshift_private.check_references(p_tasks jsonb, p_ids bigint[], p_new bigint[]) returns void
 language plpgsql stable set search_path = '' as $$
 declare
   v_bad record;
 begin
-  select f.place, f.name, f.id, f.status into v_bad from nightshift_private.references_of(p_tasks, p_ids) f
+  select f.place, f.kind, f.name, f.id, f.status into v_bad from nightshift_private.references_of(p_tasks, p_ids) f
     left join pg_catalog.unnest(p_new) n (id) on n.id = p_ids[f.place]
-    where f.id is null or (f.kind = 'after' and f.status in ('failed', 'cancelled') and n.id is not null)
+    where f.id is null or (n.id is not null and case f.kind when 'parent' then f.status in ('completed', 'failed', 'cancelled')
+      else f.on_failure <> 'continue' and f.status in ('failed', 'cancelled') end)
     order by f.place limit 1;
   if v_bad.place is null then return; end if;
+  if v_bad.id is not null and v_bad.kind = 'parent' then perform nightshift_private.fault('NS029', v_bad.id::text, v_bad.status); end if;
   if v_bad.id is not null then perform nightshift_private.fault('NS028', v_bad.id::text, v_bad.status); end if;
   perform nightshift_private.fault('NS025', pg_catalog.left(v_bad.name, 80),
     coalesce(p_tasks -> (v_bad.place::int - 1) ->> 'key', '#' || v_bad.place));
 end
 $$;
 
--- Inserts the requests that are not tasks yet, in one statement; returns their ids.
+-- Inserts the requests that are not tasks yet, in one statement; returns their ids. Hash joins only: a plan
+-- made for small calls is kept, and nested loops over 10,000 requests take minutes.
 create function nightshift_private.insert_requests(p_tasks jsonb, p_ids bigint[]) returns bigint[]
-language plpgsql set search_path = '' as $$
+language plpgsql set search_path = '' set enable_nestloop = off as $$
 declare
   v_new bigint[] := array(select i from pg_catalog.unnest(p_ids) i except select t.id from nightshift.tasks t where t.id = any (p_ids));
 begin
   perform nightshift_private.check_references(p_tasks, p_ids, v_new);
-  insert into nightshift.tasks (id, project_id, agent, agent_version, status, stream_id, queue, concurrency_key, lane, input, run_at, deadline_at, idempotency_key,
-      subject, purpose, labels, parent_id, combinator, open_dependencies, budget_usd)
+  insert into nightshift.tasks (id, project_id, agent, agent_version, key, status, stream_id, queue, concurrency_key, lane, input, template, index,
+      run_at, deadline_at, idempotency_key, subject, purpose, labels, parent_id, combinator, quorum, open_dependencies, budget_usd)
     overriding system value
-  select distinct on (n.id) n.id, (v ->> 'project')::uuid, v ->> 'agent', 0, 'pending', 0, coalesce(v ->> 'queue', 'default'), v ->> 'concurrency_key',
-    coalesce((v ->> 'lane')::numeric, 2), coalesce(v -> 'input', '{}'), (v ->> 'run_at')::timestamptz, (v ->> 'deadline_at')::timestamptz,
+  select n.id, (v ->> 'project')::uuid, v ->> 'agent', 0, v ->> 'key', 'pending', 0, coalesce(v ->> 'queue', 'default'), v ->> 'concurrency_key',
+    coalesce((v ->> 'lane')::numeric, 2), coalesce(v -> 'input', '{}'),
+    coalesce((v ->> 'template')::boolean, false), (v ->> 'index')::numeric, (v ->> 'run_at')::timestamptz, (v ->> 'deadline_at')::timestamptz,
     v ->> 'idempotency_key', v ->> 'subject', coalesce(v ->> 'purpose', 'operations'),
-    array(select pg_catalog.jsonb_array_elements_text(v -> 'labels')), l.parent, v ->> 'combinator', coalesce(l.open, 0), (v ->> 'budget_usd')::numeric
-  from pg_catalog.jsonb_array_elements(p_tasks) with ordinality as r(v, place)
-  join pg_catalog.unnest(v_new) n (id) on n.id = p_ids[r.place]
+    array(select pg_catalog.jsonb_array_elements_text(v -> 'labels')), l.parent, v ->> 'combinator',
+    (v ->> 'quorum')::numeric, coalesce(l.open, 0), (v ->> 'budget_usd')::numeric
+  from pg_catalog.unnest(v_new) n (id)
+  join (select p_ids[place] as id, place, v, pg_catalog.row_number() over (partition by p_ids[place] order by place) as turn
+        from pg_catalog.jsonb_array_elements(p_tasks) with ordinality as e(v, place)) r on r.id = n.id and r.turn = 1
   left join (select f.place, pg_catalog.max(f.id) filter (where f.kind = 'parent') as parent,
-        pg_catalog.count(distinct f.id) filter (where f.kind = 'after' and f.status is distinct from 'completed') as open
+        pg_catalog.count(distinct f.id) filter (where f.kind = 'after' and coalesce(f.status, 'new') not in ('completed', 'failed', 'cancelled')) as open
       from nightshift_private.references_of(p_tasks, p_ids) f group by f.place) l on l.place = r.place
-  order by n.id, r.place;
-  insert into nightshift.task_dependencies (project_id, task_id, depends_on)
-  select distinct t.project_id, t.id, f.id from nightshift_private.references_of(p_tasks, p_ids) f
+  -- Calls with the same keys wait for each other: in one order, or they would deadlock.
+  order by v ->> 'idempotency_key' nulls first, n.id;
+  insert into nightshift.task_dependencies (project_id, task_id, depends_on, position, on_failure)
+  select distinct on (t.id, f.id) t.project_id, t.id, f.id, f.position, f.on_failure from nightshift_private.references_of(p_tasks, p_ids) f
     join pg_catalog.unnest(v_new) n (id) on n.id = p_ids[f.place] join nightshift.tasks t on t.id = n.id
-    where f.kind = 'after';
+    where f.kind = 'after' order by t.id, f.id, f.position;
   return v_new;
 end
 $$;
@@ -404,8 +438,19 @@ end
 $$;
 
 -- Hands in tasks: all or none. Each element {project, agent, input, key?, lane?, queue?, run_at?,
--- concurrency_key?, after?: [key or id], parent?, combinator?, idempotency_key?, subject?, purpose?, budget_usd?,
--- deadline_at?, labels?}. References name earlier elements, so a call cannot contain a cycle.
+-- concurrency_key?, after?, parent?, combinator?, quorum?, index?, template?, idempotency_key?, subject?,
+-- purpose?, budget_usd?, deadline_at?, labels?}. References (`after`, `parent`) name the key of an earlier
+-- element or the id of a task.
+--   after       [key | id | {task: key | id, on_failure}]: waits for these tasks. When one of them fails or is
+--               cancelled, on_failure says what becomes of this task: `fail` (default) it fails with it,
+--               `skip` it is cancelled, `continue` it goes on and sees null as the result
+--   combinator  when the children of this task are enough: `all` completed, `race` the first to end, `any`
+--               (the first, or `quorum` of them, to complete), `all_settled` (all have ended, or `quorum`
+--               have completed, or deadline_at has come); the others are cancelled. Without `agent` the
+--               group completes with the results of its children (group_output)
+--   template    whether the input may hold placeholders (see …_templates.sql); default: yes for elements with
+--               after, parent or combinator, no for others. Say false where the input is text from outside
+--   index       what {{index}} says; default: the position among the elements with the same parent
 create function nightshift.enqueue(tasks jsonb)
 returns table (id bigint, key text, status text, created boolean)
 language plpgsql security definer set search_path = '' as $$
@@ -414,6 +459,7 @@ declare
   v_ids bigint[];
   v_new bigint[];
 begin
+  if v_tasks @? '$[*].parent' or pg_catalog.strpos(v_tasks::text, '{{') > 0 then v_tasks := nightshift_private.fill_requests(v_tasks); end if;
   perform nightshift_private.lock_references(v_tasks);
   for v_try in 1 .. 5 loop
     begin
@@ -426,8 +472,11 @@ begin
     end;
   end loop;
   perform nightshift_private.check_repeats(v_tasks, v_ids, v_new);
-  perform nightshift_private.check_groups(v_new);
-  perform nightshift_private.check_waits(v_new);
+  if v_tasks @? '$[*].parent' or v_tasks @? '$[*].combinator' then
+    perform nightshift_private.check_groups(v_new);
+    perform nightshift_private.check_waits(v_new);
+  end if;
+  if v_tasks @? '$[*] ? (@.template == true)' then perform nightshift_private.render_new(v_new); end if;
   return query
     select t.id, r.v ->> 'key', t.status, n.id is not null and r.place = pg_catalog.min(r.place) over (partition by t.id)
     from pg_catalog.jsonb_array_elements(v_tasks) with ordinality as r(v, place)
@@ -637,7 +686,7 @@ declare
   v_open int;
 begin
   perform nightshift_private.require_task_role(retry.task_id, 'retry tasks');
-  perform nightshift_private.lock_neighbours(retry.task_id);
+  perform nightshift_private.lock_neighbours(array[retry.task_id]);
   select * into v_task from nightshift.tasks t where t.id = retry.task_id;
   if v_task.status not in ('failed', 'cancelled') then
     perform nightshift_private.fault('NS033', retry.task_id::text, v_task.status);
@@ -648,27 +697,16 @@ begin
       run_at = nightshift_private.now(), open_dependencies = v_open,
       deadline_at = case when t.deadline_at > nightshift_private.now() then t.deadline_at end,
       status = case when v_open > 0 then 'blocked'
-        when t.combinator is not null and exists (select from nightshift.tasks c where c.project_id = t.project_id and c.parent_id = t.id
-          and c.status not in ('completed', 'failed', 'cancelled')) then 'awaiting_children'
+        when t.agent is null or (t.combinator is not null and nightshift_private.has_open_children(t.id)) then 'awaiting_children'
         else 'pending' end
     where t.id = retry.task_id returning * into v_task;
   update nightshift.tasks t set open_dependencies = t.open_dependencies + 1
     where t.status = 'blocked' and t.id in (select d.task_id from nightshift.task_dependencies d where d.depends_on = retry.task_id);
-  return v_task.status;
-end
-$$;
-
--- Locks a task with what it waits for and what waits for it, in ascending order.
-create function nightshift_private.lock_neighbours(p_task_id bigint) returns void
-language plpgsql set search_path = '' as $$
-begin
-  perform from nightshift.tasks t
-    where t.id in (
-      select p_task_id
-      union select d.depends_on from nightshift.task_dependencies d where d.task_id = p_task_id
-      union select d.task_id from nightshift.task_dependencies d where d.depends_on = p_task_id
-      union select c.id from nightshift.tasks p join nightshift.tasks c on c.project_id = p.project_id and c.parent_id = p.id where p.id = p_task_id)
-    order by t.id for no key update;
+  if v_task.status = 'pending' and v_task.template then perform nightshift_private.render_new(array[v_task.id]); end if;
+  if v_task.status = 'awaiting_children' and v_task.agent is null and not nightshift_private.has_open_children(v_task.id) then
+    perform nightshift_private.finish(nightshift_private.decide_groups(array[v_task.id]));
+  end if;
+  return (select t.status from nightshift.tasks t where t.id = retry.task_id);
 end
 $$;
 

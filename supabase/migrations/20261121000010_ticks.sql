@@ -32,7 +32,7 @@ begin
     'dependencies', (select coalesce(pg_catalog.jsonb_agg(nightshift_private.result_of(t) order by t.id), '[]')
       from nightshift.task_dependencies d join nightshift.tasks t on t.id = d.depends_on where d.task_id = v_task.id),
     'children', (select coalesce(pg_catalog.jsonb_agg(nightshift_private.result_of(t) order by t.id), '[]')
-      from nightshift.tasks t where t.project_id = v_task.project_id and t.parent_id = v_task.id),
+      from nightshift.tasks t where t.parent_id = v_task.id),
     'models', (select coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(m) order by m.tier <> nightshift_private.tier_of(v_task, a), m.rank), '[]')
       from nightshift.models m
       join nightshift.agents a on a.project_id = v_task.project_id and a.name = v_task.agent and a.version = v_task.agent_version
@@ -40,9 +40,10 @@ begin
 end
 $$;
 
+-- What a dependency or child came to, for whoever waited for it.
 create function nightshift_private.result_of(p_task nightshift.tasks) returns jsonb
 language sql stable set search_path = '' as $$
-  select pg_catalog.jsonb_build_object('id', p_task.id, 'agent', p_task.agent, 'status', p_task.status, 'labels', p_task.labels,
+  select pg_catalog.jsonb_build_object('id', p_task.id, 'key', p_task.key, 'agent', coalesce(p_task.agent, 'group'), 'status', p_task.status, 'labels', p_task.labels,
     'input', p_task.input, 'output', p_task.output, 'failure_class', p_task.failure_class)
 $$;
 

@@ -187,7 +187,8 @@ language sql set search_path = '' as $$
   ) select pg_catalog.count(*)::int from rescued
 $$;
 
--- Ends tasks past their deadline and tasks that exhausted their rescues, with all that follows.
+-- Ends tasks past their deadline and tasks that exhausted their rescues, with all that follows. Groups that
+-- wait for all_settled go on with what has settled.
 create function nightshift_private.end_overdue() returns int
 language plpgsql set search_path = '' as $$
 declare
@@ -195,14 +196,16 @@ declare
   v_count int := 0;
 begin
   for v_task in
-    select id, coalesce(deadline_at <= nightshift_private.now(), false) as late from nightshift.tasks
+    select id, coalesce(deadline_at <= nightshift_private.now(), false) as late,
+      combinator = 'all_settled' and status = 'awaiting_children' as settles from nightshift.tasks
     where (deadline_at <= nightshift_private.now() and status not in ('completed', 'failed', 'cancelled'))
        or (status = 'running' and lease_until <= nightshift_private.now() and rescues >= 5)
     order by id limit 500
   loop
     continue when not nightshift_private.lock_reach(array[v_task.id], 'ended', p_wait => false);
-    perform nightshift_private.finish(array[row(v_task.id, 'failed', null, case when v_task.late then 'expired' else 'internal' end,
-      pg_catalog.jsonb_build_object('message', case when v_task.late then 'Deadline passed' else 'Lost its worker 6 times' end))::nightshift_private.ending]);
+    perform nightshift_private.finish(case when v_task.settles then nightshift_private.decide_groups(array[v_task.id], p_overdue => true)
+      else array[row(v_task.id, 'failed', null, case when v_task.late then 'expired' else 'internal' end,
+        pg_catalog.jsonb_build_object('message', case when v_task.late then 'Deadline passed' else 'Lost its worker 6 times' end))::nightshift_private.ending] end);
     v_count := v_count + 1;
   end loop;
   return v_count;

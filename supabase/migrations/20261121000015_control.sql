@@ -27,6 +27,9 @@ declare
 begin
   select * into v_task from nightshift.tasks t where t.id = replay.task_id;
   perform nightshift_private.require_task_role(replay.task_id, 'replay tasks');
+  if v_task.template and replay.input is null then
+    perform nightshift_private.fault('NS061', 'task ' || v_task.id, 'it was never rendered, and the replay waits for nothing; pass the input');
+  end if;
   select e.id into v_id from nightshift.enqueue(pg_catalog.jsonb_build_array(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
     'project', v_task.project_id, 'agent', v_task.agent, 'lane', v_task.lane, 'queue', v_task.queue,
     'subject', v_task.subject, 'purpose', v_task.purpose, 'budget_usd', v_task.budget_usd, 'concurrency_key', v_task.concurrency_key,
@@ -47,7 +50,7 @@ begin
   if p_filter = '{}' then perform nightshift_private.fault('NS001', 'Filter is empty, name at least one field'); end if;
   return query select t.id from nightshift.tasks t
     where t.project_id = p_project and t.status = any (p_statuses)
-      and t.agent = coalesce(p_filter ->> 'agent', t.agent) and t.queue = coalesce(p_filter ->> 'queue', t.queue)
+      and (p_filter ->> 'agent' is null or t.agent = p_filter ->> 'agent') and t.queue = coalesce(p_filter ->> 'queue', t.queue)
       and t.lane = coalesce((p_filter ->> 'lane')::int, t.lane) and t.status = coalesce(p_filter ->> 'status', t.status)
       and (p_filter ->> 'failure_class' is null or t.failure_class = p_filter ->> 'failure_class')
       and (p_filter ->> 'label' is null or t.labels @> array[p_filter ->> 'label'])
@@ -112,7 +115,7 @@ begin
     when 'awaiting_approval' then pg_catalog.jsonb_build_object('reason', 'Waits for a person', 'card', (
       select c.id from nightshift.cards c where c.task_id = v_task.id and c.status = 'open'))
     when 'awaiting_children' then pg_catalog.jsonb_build_object('reason', 'Waits for its children', 'open', (
-      select pg_catalog.count(*) from nightshift.tasks c where c.project_id = v_task.project_id and c.parent_id = v_task.id
+      select pg_catalog.count(*) from nightshift.tasks c where c.parent_id = v_task.id
         and c.status not in ('completed', 'failed', 'cancelled')))
     else pg_catalog.jsonb_build_object('reason', 'Ended', 'finished_at', v_task.finished_at, 'failure_class', v_task.failure_class, 'error', v_task.error) end;
 end

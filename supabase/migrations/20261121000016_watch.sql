@@ -14,7 +14,7 @@ create view nightshift.v_stranded with (security_invoker = true) as
   union all
   select t.project_id, t.id, t.status, 'no open child' from nightshift.tasks t
     where t.status = 'awaiting_children' and not exists (select from nightshift.tasks c
-      where c.project_id = t.project_id and c.parent_id = t.id and c.status not in ('completed', 'failed', 'cancelled'));
+      where c.parent_id = t.id and c.status not in ('completed', 'failed', 'cancelled'));
 comment on view nightshift.v_stranded is 'Tasks without a future wake-up; must be empty.';
 
 -- accepted = terminal + live, per project and agent.

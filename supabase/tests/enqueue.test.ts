@@ -276,7 +276,7 @@ describe('refused', () => {
   test('the known fields are named', async () => {
     const { hint } = await refusal(raw([request({ priority: 1 })]))
     expect(hint).toBe(
-      'Known fields: after, agent, budget_usd, combinator, concurrency_key, deadline_at, idempotency_key, input, key, labels, lane, parent, project, purpose, queue, run_at, subject.',
+      'Known fields: after, agent, budget_usd, combinator, concurrency_key, deadline_at, idempotency_key, index, input, key, labels, lane, parent, project, purpose, queue, quorum, run_at, subject, template.',
     )
   })
 

@@ -89,17 +89,17 @@ export async function addMember(shop: Shop, tenant: Tenant, role: string): Promi
   return user
 }
 
-/** Enqueues as the owner; `project`, `agent` and `input` are filled in. */
+/** Enqueues as the owner; `project`, `agent` and `input` are filled in. `agent: null` leaves it out. */
 export function enqueue(
   shop: Shop,
   tenant: Tenant,
   tasks: Record<string, Json>[],
 ): Promise<Accepted[]> {
-  const full = tasks.map((task) => ({
+  const full = tasks.map(({ agent = tenant.agent, ...task }) => ({
     project: tenant.project,
-    agent: tenant.agent,
     input: {},
     ...task,
+    ...(agent === null ? {} : { agent }),
   }))
   return shop.asUser(
     tenant.owner,

@@ -7,8 +7,15 @@ export type { Change } from './watch.ts'
 /** A task to hand in; see the contract of `nightshift.enqueue`. */
 export interface NewTask {
   project: string
-  agent: string
+  /** Left out, the task is a group that completes with the results of its children; needs `combinator`. */
+  agent?: string
+  /** May hold placeholders such as `{{prev_result.title}}`; see `template`. */
   input?: unknown
+  /**
+   * Whether `input` is a template. Default: true with `after`, `parent` or `combinator`, else false. Say
+   * false where the input is text from outside.
+   */
+  template?: boolean
   /** Name for references from later elements of the same call. */
   key?: string
   /** 0 (urgent) to 5 (background); default 2. */
@@ -17,9 +24,14 @@ export interface NewTask {
   /** ISO 8601; not before. */
   run_at?: string
   /** Keys of earlier elements or ids of tasks that must complete first. */
-  after?: (string | number)[]
+  after?: (string | number | Dependency)[]
   parent?: string | number
+  /** What `{{index}}` says; default: the position among the elements with the same parent. */
+  index?: number
+  /** When the children of this task are enough; the others are cancelled. */
   combinator?: 'all' | 'race' | 'any' | 'all_settled'
+  /** With `any` and `all_settled`: so many completed children are enough. */
+  quorum?: number
   /** The same key with the same content returns the same task; with other content NS024. */
   idempotency_key?: string
   subject?: string
@@ -27,6 +39,13 @@ export interface NewTask {
   budget_usd?: number
   deadline_at?: string
   labels?: string[]
+}
+
+/** A task to wait for, and what becomes of the one that waits when it fails or is cancelled. */
+export interface Dependency {
+  task: string | number
+  /** `fail` (default) with it, `skip`: be cancelled, `continue` with null as its result. */
+  on_failure?: 'fail' | 'skip' | 'continue'
 }
 
 export interface EnqueuedTask {

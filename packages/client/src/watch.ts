@@ -3,7 +3,8 @@ import type { SupabaseClient } from '@supabase/supabase-js'
 /** A task as it stands after a change; a larger `version` is newer. */
 export interface Change {
   id: number
-  agent: string
+  /** Null for a group that only waits for its children. */
+  agent: string | null
   status: string
   version: number
   failure_class: string | null

@@ -127,7 +127,7 @@ function showChange(change: Change): void {
       change.status
     ] ?? colors.dim
   print.talk(
-    `#${change.id} ${change.agent.padEnd(14)} ${colour(change.status)}${change.failure_class ? ` (${change.failure_class})` : ''}`,
+    `#${change.id} ${(change.agent ?? 'group').padEnd(14)} ${colour(change.status)}${change.failure_class ? ` (${change.failure_class})` : ''}`,
   )
 }
 

@@ -84,6 +84,8 @@ function graph(setup: { project: string; mails: Mail[]; digest: string; run: str
       const shared = {
         project,
         input,
+        // Mails are data: what looks like a placeholder in them is none.
+        template: false,
         parent: 'inbox',
         purpose: 'customer-support',
         subject: mail.from.address,
