@@ -308,7 +308,13 @@ test('the client library enqueues, watches to the end, and decides', async () =>
 })
 
 /** What belongs to no project: everyone signed in may read it. */
-const catalogs = ['failure_policies', 'models', 'task_transitions']
+const catalogs = [
+  'agent_templates',
+  'failure_policies',
+  'models',
+  'rhythm_templates',
+  'task_transitions',
+]
 
 /** Tables and views of the exposed schema, and whether their rows belong to projects. */
 async function relations(): Promise<{ name: string; owned: boolean }[]> {
