@@ -141,6 +141,18 @@ language sql set search_path = '' as $$
   order by l.id for no key update
 $$;
 
+-- Locks all limits that a claim may meet, in ascending order: it comes to the streams in the order of
+-- their turn, another claim in another order, and both would wait for each other.
+create function nightshift_private.lock_limits(p_queues text[]) returns void
+language plpgsql set search_path = '' as $$
+begin
+  perform from nightshift.limits l
+    where l.project_id in (select s.project_id from nightshift_private.streams s where s.queue = any (p_queues))
+       or (l.project_id is null and l.name = any (p_queues))
+    order by l.id for no key update;
+end
+$$;
+
 -- Tasks a limit counts that are leased right now.
 create function nightshift_private.running_under(p_limit nightshift.limits, p_agent text) returns int
 language sql stable set search_path = '' as $$
@@ -269,7 +281,9 @@ begin
 end
 $$;
 
--- Moves a stream on by what it got, times the streams of its project in this lane.
+-- Moves a stream on by what it got, times the streams of its project in this lane. A claim that finds it
+-- taken by another one leaves it where that one moves it: to wait there would be to deadlock, as two
+-- claims meet the same streams in different orders.
 create function nightshift_private.charge(p_stream nightshift_private.streams, p_started int, p_streams int) returns void
 language plpgsql set search_path = '' as $$
 begin
@@ -281,7 +295,7 @@ begin
   update nightshift_private.streams s set virtual_time = s.virtual_time + p_started * (
       select pg_catalog.count(distinct o.stream_id) from nightshift_private.streams o
       where o.project_id = s.project_id and o.queue = s.queue and o.lane = s.lane)
-    from (select id from nightshift_private.streams where stream_id = p_stream.stream_id order by id for no key update) as mine
+    from (select id from nightshift_private.streams where stream_id = p_stream.stream_id for no key update skip locked) as mine
     where s.id = mine.id;
 end
 $$;
@@ -301,6 +315,7 @@ begin
   else
     perform nightshift_private.fault('NS001', 'Claim needs a worker name, queues, 1 to 1000 tasks and a lease of 5 to 3600 s');
   end if;
+  if exists (select from nightshift.limits) then perform nightshift_private.lock_limits(queues); end if;
   foreach v_lane in array nightshift_private.lane_order(nightshift_private.random()) loop
     continue when not exists (select from nightshift_private.streams s where s.queue = any (queues) and s.lane = v_lane);
     return query select t.id, t.fence, t.project_id, t.agent, t.agent_version, t.attempt, t.lane, t.lease_until

@@ -80,6 +80,10 @@ begin
   end if;
   v_ids := array(select nightshift_private.matching(project, filter, v_statuses));
   if not dry_run then
+    -- One by one they would be locked in another order than others lock them.
+    case action when 'cancel' then perform nightshift_private.lock_reach(v_ids[1:batch], 'ended');
+      when 'retry' then perform nightshift_private.lock_neighbours(v_ids[1:batch]);
+      else perform from nightshift.tasks t where t.id = any (v_ids[1:batch]) order by t.id for no key update; end case;
     foreach v_id in array v_ids[1:batch] loop
       -- A task that ended, or was retried with its parent, a moment ago needs nothing any more.
       continue when not exists (select from nightshift.tasks t where t.id = v_id and t.status = any (v_statuses));

@@ -135,6 +135,18 @@ describe('bulk', () => {
     ])
   })
 
+  test('a bulk cancel and a single one that touch the same tasks do not deadlock', async () => {
+    for (let round = 0; round < 8; round += 1) {
+      const label = `round ${round}`
+      const [, second] = await enqueue(shop, tenant, [
+        { key: 'a', labels: [label] },
+        { key: 'b', labels: [label] },
+        ...Array.from({ length: 20 }, () => ({ after: ['a', 'b'] })),
+      ])
+      await Promise.all([bulk('cancel', { label }), cancel(shop, tenant, second?.id ?? 0)])
+    }
+  })
+
   test('nobody reaches another project', async () => {
     const other = await createTenant(shop)
     const id = await enqueueOne(shop, other)

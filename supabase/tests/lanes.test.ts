@@ -110,6 +110,28 @@ describe('fairness', () => {
   })
 })
 
+describe('claims at the same time', () => {
+  test('two claims that meet the same streams in different orders do not deadlock', async () => {
+    const other = await createTenant(shop, { definition: { queue: tenant.queue } })
+    await limit('agent', tenant.agent, { max_running: 500 })
+    for (let round = 0; round < 8; round += 1) {
+      for (const lane of [0, 5]) {
+        await enqueue(shop, tenant, many(3, { lane }))
+        await enqueue(shop, other, many(3, { lane, queue: tenant.queue }))
+      }
+      // The first serves the lowest lane first, the other one the highest.
+      const claims = ['0.01', '0.99'].map((draw) =>
+        shop.asService(async (sql) => {
+          await sql`select set_config('nightshift.random', ${draw}, true)`
+          return sql<Lease[]>`select * from nightshift.claim('w', ${[tenant.queue]}, 10)`
+        }),
+      )
+      const leases = (await Promise.all(claims)).flat()
+      expect(new Set(leases.map(({ task_id }) => task_id)).size).toBe(12)
+    }
+  })
+})
+
 describe('limits', () => {
   test.each([
     ['agent', 'clerk'],
