@@ -1,11 +1,11 @@
 import { mkdtempSync, rmSync } from 'node:fs'
-import { Agent, request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createClient, type SupabaseClient } from '@supabase/supabase-js'
 import postgres from 'postgres'
 import { freePortBase } from '../../apps/cli/src/ports.ts'
 import { type LocalStack, startLocalStack } from '../../apps/cli/src/stack.ts'
+import { benchRpc, type RpcThroughput } from '../../packages/local/src/rest/rpc.bench.ts'
 import { readSettings } from '../../packages/shared/src/env.ts'
 import { type Bench, type BenchRow, hammer, quantile } from './row.ts'
 
@@ -21,12 +21,7 @@ export const local: Bench = async function* () {
   })
   const stack = await startLocalStack(settings, () => {})
   try {
-    const admin = postgres(stack.urls.db, { max: 1, onnotice: () => {} })
-    await admin.unsafe(`
-      create function public.add(a int, b int) returns int language sql immutable as 'select a + b';
-      grant execute on function public.add(int, int) to anon, authenticated, service_role`)
-    await admin.end()
-    for (const clients of [1, 16]) yield await rpcRow(stack, clients)
+    for (const measured of await benchRpc()) yield await rpcRow(stack, measured)
     yield await startRow(stack)
   } finally {
     await stack.stop()
@@ -34,74 +29,28 @@ export const local: Bench = async function* () {
   }
 }
 
-/** `local.rpc_N`: N keep-alive clients; the floor makes the same call, roles and all, without HTTP. */
-async function rpcRow(stack: LocalStack, clients: number): Promise<BenchRow> {
-  const agent = new Agent({ keepAlive: true, maxSockets: clients })
+/** `local.rpc_N`: N keep-alive clients in a process of their own; the floor makes a like call, roles and all, without HTTP. */
+async function rpcRow(stack: LocalStack, measured: RpcThroughput): Promise<BenchRow> {
+  const { clients, calls, callsPerSecond, median, p99 } = measured
   const sessions = Array.from({ length: clients }, () => postgres(stack.urls.db, { max: 1 }))
-  const overHttp = (): Promise<void> =>
-    post(agent, {
-      url: `${stack.urls.api}/rest/v1/rpc/add`,
-      key: stack.keys.publishableKey,
-      body: '{"a":1,"b":2}',
-    })
-  const direct = (client: number): Promise<unknown> | undefined =>
+  const floor = await hammer(clients, 3, (client) =>
     sessions[client]
       ?.unsafe(
-        `begin; select set_config('request.jwt.claims', '{"role":"anon"}', true); set local role anon; select public.add(1, 2); commit`,
+        `begin; select set_config('request.jwt.claims', '{"role":"anon"}', true); set local role anon; select 1 + 2; commit`,
       )
-      .simple()
-  await hammer(clients, 1, overHttp)
-  const ours: Awaited<ReturnType<typeof hammer>>[] = []
-  const floor: Awaited<ReturnType<typeof hammer>>[] = []
-  for (let round = 0; round < 5; round += 1) {
-    floor.push(await hammer(clients, 1, direct))
-    ours.push(await hammer(clients, 1, overHttp))
-  }
-  agent.destroy()
-  await Promise.all(sessions.map((session) => session.end()))
-  const latencies = ours.flatMap((run) => run.latencies)
-  const median = quantile(
-    ours.map((run) => run.perSecond),
-    0.5,
+      .simple(),
   )
+  await Promise.all(sessions.map((session) => session.end()))
   return {
     name: `local.rpc_${clients}`,
     unit: '/s',
-    n: latencies.length,
-    median,
-    p50: quantile(latencies, 0.5),
-    p99: quantile(latencies, 0.99),
-    ratio_to_floor:
-      median /
-      quantile(
-        floor.map((run) => run.perSecond),
-        0.5,
-      ),
+    n: calls,
+    median: callsPerSecond,
+    p50: median,
+    p99,
+    ratio_to_floor: callsPerSecond / floor.perSecond,
     ratio_to: {},
   }
-}
-
-function post(
-  agent: Agent,
-  { url, key, body }: { url: string; key: string; body: string },
-): Promise<void> {
-  return new Promise((settle, refuse) => {
-    const call = request(
-      url,
-      { agent, method: 'POST', headers: { apikey: key, 'content-type': 'application/json' } },
-      (response) => {
-        response
-          .resume()
-          .on('end', () =>
-            response.statusCode === 200
-              ? settle()
-              : refuse(new Error(`status ${response.statusCode}`)),
-          )
-      },
-    )
-    call.on('error', refuse)
-    call.end(body)
-  })
 }
 
 /**
